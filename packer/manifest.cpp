@@ -1,0 +1,190 @@
+#include "packer/manifest.hpp"
+
+#include <fstream>
+#include <iterator>
+#include <span>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "packer/format/error.hpp"
+#include "packer/io/sha256.hpp"
+
+namespace mpk {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kManifestVersion = 1;
+constexpr const char* kSelfHash = "manifest_sha256";
+constexpr const char* kFateNames[] = {"quantized", "copied", "tied", "dropped"};  // indexed by Fate
+
+Error malformed(const std::string& what) {
+  return {ErrorKind::bad_input, fmt::format("{}: {}", kManifestName, what)};
+}
+
+DType dtype_of(const Json& j) {
+  const std::string name = j.get<std::string>();
+  const auto dtype = dtype_named(name);
+  if (!dtype) throw malformed(fmt::format("unknown dtype \"{}\"", name));
+  return *dtype;
+}
+
+Json to_json(const ManifestLayer& layer) {
+  Json j{{"module", layer.module},
+         {"type", name_of(layer.scheme.type)},
+         {"group_size", layer.scheme.group_size ? layer.scheme.group_size->value : -1},
+         {"scale_dtype", info(layer.scheme.scale_dtype).name},
+         {"k", layer.k.value},
+         {"n", layer.n.value},
+         {"layout", layer.layout},
+         {"codes_sha256", layer.codes_sha256},
+         {"weight_error", layer.weight_error}};
+  if (layer.relative_loss) j["relative_loss"] = *layer.relative_loss;
+  if (layer.damp) j["damp"] = *layer.damp;
+  return j;
+}
+
+ManifestLayer layer_from(const Json& j) {
+  ManifestLayer layer;
+  layer.module = j.at("module").get<std::string>();
+  const auto type = scalar_type_named(j.at("type").get<std::string>());
+  if (!type) throw malformed(fmt::format("layer {}: unknown type {}", layer.module, j.at("type").dump()));
+  layer.scheme.type = *type;
+  if (const auto group = j.at("group_size").get<std::int64_t>(); group != -1)
+    layer.scheme.group_size = GroupSize{group};
+  layer.scheme.scale_dtype = dtype_of(j.at("scale_dtype"));
+  layer.k = K{j.at("k").get<std::int64_t>()};
+  layer.n = N{j.at("n").get<std::int64_t>()};
+  layer.layout = j.at("layout").get<std::string>();
+  layer.codes_sha256 = j.at("codes_sha256").get<std::string>();
+  layer.weight_error = j.at("weight_error").get<double>();
+  if (j.contains("relative_loss")) layer.relative_loss = j["relative_loss"].get<double>();
+  if (j.contains("damp")) layer.damp = j["damp"].get<double>();
+  return layer;
+}
+
+Json to_json(const ManifestTensor& tensor) {
+  return {{"name", tensor.name},
+          {"file", tensor.file},
+          {"dtype", info(tensor.dtype).name},
+          {"shape", tensor.shape},
+          {"sha256", tensor.sha256}};
+}
+
+ManifestTensor tensor_from(const Json& j) {
+  return {j.at("name").get<std::string>(), j.at("file").get<std::string>(), dtype_of(j.at("dtype")),
+          j.at("shape").get<Shape>(), j.at("sha256").get<std::string>()};
+}
+
+Json to_json(const SourceTensor& tensor) {
+  Json j{{"name", tensor.name},
+         {"dtype", info(tensor.dtype).name},
+         {"shape", tensor.shape},
+         {"sha256", tensor.sha256},
+         {"fate", kFateNames[static_cast<int>(tensor.fate)]}};
+  if (!tensor.reason.empty()) j["reason"] = tensor.reason;
+  return j;
+}
+
+SourceTensor source_from(const Json& j) {
+  SourceTensor tensor{j.at("name").get<std::string>(), dtype_of(j.at("dtype")), j.at("shape").get<Shape>(),
+                      j.at("sha256").get<std::string>(), Fate::copied, j.value("reason", "")};
+  const std::string fate = j.at("fate").get<std::string>();
+  for (int i = 0; i < 4; ++i)
+    if (fate == kFateNames[i]) {
+      tensor.fate = static_cast<Fate>(i);
+      return tensor;
+    }
+  throw malformed(fmt::format("source tensor {}: unknown fate \"{}\"", tensor.name, fate));
+}
+
+Json to_json(const ManifestFile& file) {
+  return {{"name", file.name}, {"bytes", file.bytes}, {file.header_only ? "header_sha256" : "sha256", file.sha256}};
+}
+
+ManifestFile file_from(const Json& j) {
+  const bool header_only = j.contains("header_sha256");
+  return {j.at("name").get<std::string>(), j.at("bytes").get<std::uint64_t>(),
+          j.at(header_only ? "header_sha256" : "sha256").get<std::string>(), header_only};
+}
+
+template <class T>
+Json array_of(const std::vector<T>& rows) {
+  Json array = Json::array();
+  for (const T& row : rows) array.push_back(to_json(row));
+  return array;
+}
+
+template <class T>
+std::vector<T> rows_from(const Json& array, T (*from)(const Json&)) {
+  std::vector<T> rows;
+  for (const Json& row : array) rows.push_back(from(row));
+  return rows;
+}
+
+std::string text_of(const Json& j) { return j.dump(1) + "\n"; }
+
+/// The hash stands inside the text it covers, so it is taken with 64 zeros in its own place.
+std::string self_hash(Json j) {
+  j[kSelfHash] = std::string(64, '0');
+  const std::string text = text_of(j);
+  return sha256(std::as_bytes(std::span{text}));
+}
+
+}  // namespace
+
+std::string serialize(const Manifest& manifest) {
+  Json j{{"marlin_pack", manifest.version},
+         {"manifest_version", kManifestVersion},
+         {kSelfHash, ""},
+         {"format", manifest.format},
+         {"recipe", manifest.recipe},
+         {"sample_tokens", manifest.sample_tokens},
+         {"layers", array_of(manifest.layers)},
+         {"tensors", array_of(manifest.tensors)},
+         {"source", array_of(manifest.source)},
+         {"files", array_of(manifest.files)}};
+  j[kSelfHash] = self_hash(j);
+  return text_of(j);
+}
+
+Manifest parse_manifest(const std::string& text) {
+  try {
+    const Json j = Json::parse(text);
+    if (!j.is_object() || !j.contains("marlin_pack") || !j.contains(kSelfHash))
+      throw malformed("not a manifest of marlin-pack");
+    if (j.at(kSelfHash) != self_hash(j) || text_of(j) != text)
+      throw Error{ErrorKind::mismatch,
+                  fmt::format("{}: changed since it was written (its SHA-256 of itself differs)", kManifestName)};
+    if (j.at("manifest_version") != kManifestVersion)
+      throw Error{ErrorKind::unsupported,
+                  fmt::format("{}: manifest_version {} is not {}; use the marlin-pack that wrote it", kManifestName,
+                              j.at("manifest_version").dump(), kManifestVersion)};
+    Manifest manifest;
+    manifest.version = j.at("marlin_pack").get<std::string>();
+    manifest.format = j.at("format").get<std::string>();
+    manifest.recipe = j.at("recipe");
+    manifest.sample_tokens = j.at("sample_tokens").get<std::vector<std::int32_t>>();
+    manifest.layers = rows_from(j.at("layers"), layer_from);
+    manifest.tensors = rows_from(j.at("tensors"), tensor_from);
+    manifest.source = rows_from(j.at("source"), source_from);
+    manifest.files = rows_from(j.at("files"), file_from);
+    return manifest;
+  } catch (const nlohmann::json::exception& e) {
+    throw malformed(e.what());
+  }
+}
+
+Manifest read_manifest(const std::filesystem::path& directory) {
+  const auto path = directory / kManifestName;
+  std::ifstream in(path, std::ios::binary);
+  if (!in)
+    throw Error{ErrorKind::bad_input,
+                fmt::format("{}: no {} here; only artifacts that marlin-pack wrote can be verified",
+                            directory.string(), kManifestName)};
+  return within("file " + path.string(),
+                [&] { return parse_manifest({std::istreambuf_iterator<char>(in), {}}); });
+}
+
+}  // namespace mpk

@@ -1,0 +1,124 @@
+#include "verify/fragment_decoder.hpp"
+
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "packer/format/error.hpp"
+#include "packer/format/float16.hpp"
+
+namespace mpk {
+namespace {
+
+/// Bounds-checked, alignment-free reads of little-endian elements.
+template <class T>
+class Elements {
+ public:
+  Elements(const LayerTensors& tensors, const char* suffix, std::int64_t count) {
+    const auto it = tensors.find(suffix);
+    if (it == tensors.end()) throw Error{ErrorKind::mismatch, fmt::format("tensor {} is missing", suffix)};
+    bytes_ = it->second.data;
+    if (bytes_.size() != static_cast<std::size_t>(count) * sizeof(T))
+      throw Error{ErrorKind::mismatch, fmt::format("tensor {} has {} bytes, the layer needs {}", suffix, bytes_.size(),
+                                                   static_cast<std::size_t>(count) * sizeof(T))};
+  }
+  T operator[](std::int64_t i) const {
+    T value;
+    std::memcpy(&value, bytes_.data() + static_cast<std::size_t>(i) * sizeof(T), sizeof(T));
+    return value;
+  }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+using Words = Elements<std::uint32_t>;
+using Halves = Elements<std::uint16_t>;
+
+/// The lane that holds B(k, n) of mma.m16n8k16: eight lanes-of-four along n, two consecutive k per lane.
+std::int64_t lane(std::int64_t k, std::int64_t n) { return n % 8 * 4 + k % 8 / 2; }
+
+std::uint8_t marlin_u4(const Words& words, std::int64_t columns, std::int64_t k, std::int64_t n) {
+  const std::int64_t word = k / 16 * columns * 2 + n / 64 * 128 + lane(k, n) * 4 + n % 64 / 16;
+  const std::int64_t nibble = k % 2 * 4 + n % 16 / 8 * 2 + k % 16 / 8;
+  return static_cast<std::uint8_t>((words[word] >> (4 * nibble)) & 15u);
+}
+
+std::uint8_t marlin_u8(const Words& words, std::int64_t columns, std::int64_t k, std::int64_t n) {
+  const std::int64_t word = k / 16 * columns * 4 + n / 64 * 256 + lane(k, n) * 8 + n % 64 / 16 * 2 + n % 16 / 8;
+  const std::int64_t byte = k % 2 * 2 + k % 16 / 8;
+  return static_cast<std::uint8_t>((words[word] >> (8 * byte)) & 255u);
+}
+
+/// Grouped: the eight scales of n % 8 stand together. Single: the pairs (n, n + 1) that one accumulator lane owns do.
+std::int64_t marlin_scale_column(std::int64_t n, bool grouped) {
+  return grouped ? n / 64 * 64 + n % 8 * 8 + n % 64 / 8
+                 : n / 32 * 32 + n % 8 / 2 * 8 + n % 32 / 8 * 2 + n % 2;
+}
+
+float to_float(std::uint16_t bits, DType dtype) {
+  return dtype == DType::BF16 ? bf16_to_float(bits) : f16_to_float(bits);
+}
+
+template <class CodeAt, class ScaleAt>
+QuantizedMatrix gather(const Scheme& scheme, K k, N n, CodeAt code_at, ScaleAt scale_at) {
+  QuantizedMatrix q{scheme, Codes(k.value, n.value), MatrixF(scheme.groups(k).value, n.value)};
+#pragma omp parallel for schedule(static)
+  for (std::int64_t col = 0; col < n.value; ++col) {
+    for (std::int64_t row = 0; row < k.value; ++row) q.codes(row, col) = code_at(row, col);
+    for (std::int64_t group = 0; group < q.scales.rows(); ++group) q.scales(group, col) = scale_at(group, col);
+  }
+  return q;
+}
+
+QuantizedMatrix marlin_tensors(const LayerTensors& tensors, const char* weight, const char* scale,
+                               const Scheme& scheme, K k, N n) {
+  const Words words(tensors, weight, k.value * n.value / scheme.type.pack_factor());
+  const Halves scales(tensors, scale, scheme.groups(k).value * n.value);
+  const bool grouped = scheme.groups(k).value > 1;
+  const auto code = scheme.type.bits == 4 ? marlin_u4 : marlin_u8;
+  return gather(
+      scheme, k, n, [&](auto row, auto col) { return code(words, n.value, row, col); },
+      [&](auto group, auto col) {
+        return to_float(scales[group * n.value + marlin_scale_column(col, grouped)], scheme.scale_dtype);
+      });
+}
+
+QuantizedMatrix marlin(const LayerTensors& tensors, const Scheme& scheme, K k, N n) {
+  return marlin_tensors(tensors, "qweight", "scales", scheme, k, n);
+}
+
+QuantizedMatrix marlin_original(const LayerTensors& tensors, const Scheme& scheme, K k, N n) {
+  return marlin_tensors(tensors, "B", "s", scheme, k, n);
+}
+
+QuantizedMatrix gptq(const LayerTensors& tensors, const Scheme& scheme, K k, N n) {
+  const std::int64_t per_word = scheme.type.pack_factor();
+  const Words words(tensors, "qweight", k.value / per_word * n.value);
+  const Halves scales(tensors, "scales", scheme.groups(k).value * n.value);
+  return gather(
+      scheme, k, n,
+      [&](auto row, auto col) {
+        const std::uint32_t word = words[row / per_word * n.value + col];
+        return static_cast<std::uint8_t>((word >> (scheme.type.bits * (row % per_word))) &
+                                         static_cast<std::uint32_t>(scheme.type.max_code()));
+      },
+      [&](auto group, auto col) { return to_float(scales[group * n.value + col], scheme.scale_dtype); });
+}
+
+struct Drawing {
+  const char* layout;
+  QuantizedMatrix (*decode)(const LayerTensors&, const Scheme&, K, N);
+};
+constexpr Drawing kDrawings[] = {{"marlin", marlin}, {"marlin-original", marlin_original}, {"gptq", gptq}};
+
+}  // namespace
+
+QuantizedMatrix decode_by_fragments(const std::string& layout, const LayerTensors& tensors, const Scheme& scheme, K k,
+                                    N n) {
+  for (const Drawing& drawing : kDrawings)
+    if (layout == drawing.layout) return drawing.decode(tensors, scheme, k, n);
+  throw Error{ErrorKind::unsupported, fmt::format("no second decoder for layout {}", layout)};
+}
+
+}  // namespace mpk
