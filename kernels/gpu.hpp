@@ -3,6 +3,7 @@
 // CUDA links the same functions; gpu_status() then says why there is no GPU.
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -40,7 +41,7 @@ class GpuLinear {
 
  private:
   struct Impl;
-  Impl* impl_;
+  std::unique_ptr<Impl> impl_;
 };
 
 /// What a GEMM must be measured against, from unpacked weights, in double precision with plain loops. All (M, N) row-major.

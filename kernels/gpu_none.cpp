@@ -1,0 +1,33 @@
+// gpu.hpp for a build without CUDA: everything links, nothing runs, and the reason is said once.
+
+#include "kernels/gpu.hpp"
+#include "packer/format/error.hpp"
+
+namespace mpk {
+namespace {
+
+[[noreturn]] void no_gpu() { throw Error{ErrorKind::device, "no GPU: " + gpu_status().reason}; }
+
+}  // namespace
+
+struct GpuLinear::Impl {};
+
+const GpuStatus& gpu_status() {
+  static const GpuStatus status{false, "", 0, "this marlin-pack was built without CUDA"};
+  return status;
+}
+
+GpuLinear::GpuLinear(ScalarType, std::optional<GroupSize>, K, N, std::span<const std::uint32_t>,
+                     std::span<const std::uint16_t>) {
+  no_gpu();
+}
+GpuLinear::~GpuLinear() = default;
+GpuLinear::GpuLinear(GpuLinear&&) noexcept = default;
+GpuLinear& GpuLinear::operator=(GpuLinear&&) noexcept = default;
+
+std::vector<std::uint16_t> GpuLinear::multiply(std::span<const std::uint16_t>, M) const { no_gpu(); }
+std::vector<std::uint16_t> GpuLinear::dequantize() const { no_gpu(); }
+
+GpuReference gpu_reference(std::span<const float>, K, N, std::span<const std::uint16_t>, M) { no_gpu(); }
+
+}  // namespace mpk
