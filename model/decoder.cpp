@@ -1,0 +1,108 @@
+#include "model/decoder.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "model/norm.hpp"
+#include "packer/format/error.hpp"
+
+namespace mpk {
+namespace {
+
+void require_windows(std::int64_t length, std::int64_t tokens) {
+  if (length < 1 || tokens % length != 0)
+    throw Error{ErrorKind::bad_input, fmt::format("{} tokens are no whole windows of {}", tokens, length)};
+}
+
+}  // namespace
+
+Decoder::Decoder(DecoderConfig config, const WeightSource& weights)
+    : config_{std::move(config)}, weights_{weights} {
+  embeddings_ = load("model.embed_tokens.weight", config_.hidden, config_.vocab);
+  if (!config_.tied_embeddings) head_ = load("lm_head.weight", config_.hidden, config_.vocab);
+  final_norm_ = load("model.norm.weight", config_.hidden, 1);
+}
+
+MatrixF Decoder::load(const std::string& name, std::int64_t rows, std::int64_t cols) const {
+  MatrixF matrix = weights_.load(name);
+  if (matrix.rows() != rows || matrix.cols() != cols)
+    throw Error{ErrorKind::bad_input,
+                fmt::format("tensor {} is ({}, {}) as (inputs, outputs), but config.json makes "
+                            "it ({}, {})",
+                            name, matrix.rows(), matrix.cols(), rows, cols)};
+  return matrix;
+}
+
+Linear Decoder::load_linear(const std::string& module, std::int64_t k, std::int64_t n, bool bias) const {
+  Linear linear{module, load(module + ".weight", k, n), {}};
+  if (bias) linear.bias = load(module + ".bias", n, 1);
+  return linear;
+}
+
+DecoderLayer Decoder::load_layer(std::int64_t index) const {
+  if (index < 0 || index >= config_.num_layers)
+    throw Error{ErrorKind::bad_input, fmt::format("layer {} of {}", index, config_.num_layers)};
+  const std::string prefix = fmt::format("model.layers.{}.", index);
+  const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
+  const std::int64_t hidden = config_.hidden, intermediate = config_.intermediate, dim = config_.head_dim;
+  const std::int64_t q_rows = config_.num_heads * dim, kv_rows = config_.num_kv_heads * dim;
+
+  DecoderLayer layer;
+  layer.index = index;
+  layer.q = load_linear(attention + "q_proj", hidden, q_rows, config_.qkv_bias);
+  layer.k = load_linear(attention + "k_proj", hidden, kv_rows, config_.qkv_bias);
+  layer.v = load_linear(attention + "v_proj", hidden, kv_rows, config_.qkv_bias);
+  layer.o = load_linear(attention + "o_proj", q_rows, hidden, config_.o_bias);
+  layer.gate = load_linear(mlp + "gate_proj", hidden, intermediate, config_.mlp_bias);
+  layer.up = load_linear(mlp + "up_proj", hidden, intermediate, config_.mlp_bias);
+  layer.down = load_linear(mlp + "down_proj", intermediate, hidden, config_.mlp_bias);
+  layer.input_norm = load(prefix + "input_layernorm.weight", hidden, 1);
+  layer.post_attention_norm = load(prefix + "post_attention_layernorm.weight", hidden, 1);
+  if (config_.qk_norm) {
+    layer.q_norm = load(attention + "q_norm.weight", dim, 1);
+    layer.k_norm = load(attention + "k_norm.weight", dim, 1);
+  }
+  return layer;
+}
+
+MatrixF Decoder::embed(std::span<const std::int32_t> tokens) const {
+  for (const std::int32_t token : tokens)
+    if (token < 0 || token >= config_.vocab)
+      throw Error{ErrorKind::bad_input,
+                  fmt::format("token {} is outside the vocabulary of {}", token, config_.vocab)};
+  MatrixF x(config_.hidden, static_cast<Eigen::Index>(tokens.size()));
+#pragma omp parallel for schedule(static)
+  for (Eigen::Index i = 0; i < x.cols(); ++i) x.col(i) = embeddings_.col(tokens[static_cast<std::size_t>(i)]);
+  return x;
+}
+
+void Decoder::forward(const DecoderLayer& layer, std::int64_t length, MatrixF& x,
+                      const InputObserver& observe) const {
+  require_windows(length, x.cols());
+  forward_layer(config_, layer, length, x, observe);
+}
+
+void Decoder::final_norm(ConstMatrixRef x, MatrixF& out) const {
+  rms_norm(x, final_norm_, static_cast<float>(config_.norm_eps), out);
+}
+
+MatrixF Decoder::logits(const MatrixF& x, std::int64_t length) const {
+  if (length == 0) length = std::max<std::int64_t>(1, x.cols());
+  require_windows(length, x.cols());
+  MatrixF normed;
+  final_norm(x, normed);
+  MatrixF out(config_.vocab, x.cols());
+  apply(head(), length, normed, out);
+  return out;
+}
+
+MatrixF logits(const Decoder& decoder, std::span<const std::int32_t> tokens, std::int64_t length) {
+  MatrixF x = decoder.embed(tokens);
+  for (std::int64_t index = 0; index < decoder.config().num_layers; ++index)
+    decoder.forward(decoder.load_layer(index), length, x);
+  return decoder.logits(x, length);
+}
+
+}  // namespace mpk

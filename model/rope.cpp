@@ -1,0 +1,65 @@
+#include "model/rope.hpp"
+
+#include <cmath>
+#include <numbers>
+
+#include "packer/format/error.hpp"
+
+namespace mpk {
+namespace {
+
+/// Llama 3: long waves turn `factor` times slower, short ones as before, and those between are interpolated.
+float llama3_frequency(const RopeConfig& config, float frequency) {
+  const auto factor = static_cast<float>(config.factor);
+  const auto low = static_cast<float>(config.low_freq_factor),
+             high = static_cast<float>(config.high_freq_factor);
+  const auto context = static_cast<float>(config.original_max_position);
+  const float wavelength = 2.0f * std::numbers::pi_v<float> / frequency;
+  if (wavelength > context / low) return frequency / factor;
+  if (wavelength < context / high) return frequency;
+  const float smooth = (context / wavelength - low) / (high - low);
+  return (1.0f - smooth) * frequency / factor + smooth * frequency;
+}
+
+}  // namespace
+
+Eigen::VectorXf inverse_frequencies(const RopeConfig& config, std::int64_t head_dim) {
+  Eigen::VectorXf frequencies(head_dim / 2);
+  for (Eigen::Index i = 0; i < frequencies.size(); ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim);
+    float frequency = 1.0f / std::pow(static_cast<float>(config.theta), exponent);
+    if (config.type == "linear")
+      frequency /= static_cast<float>(config.factor);
+    else if (config.type == "llama3")
+      frequency = llama3_frequency(config, frequency);
+    else if (config.type != "default")
+      throw Error{ErrorKind::unsupported, "RoPE type " + config.type};
+    frequencies[i] = frequency;
+  }
+  return frequencies;
+}
+
+RopeTable::RopeTable(const RopeConfig& config, std::int64_t head_dim, std::int64_t length)
+    : cos_(head_dim / 2, length), sin_(head_dim / 2, length) {
+  const Eigen::VectorXf frequencies = inverse_frequencies(config, head_dim);
+#pragma omp parallel for schedule(static)
+  for (std::int64_t position = 0; position < length; ++position)
+    for (Eigen::Index i = 0; i < frequencies.size(); ++i) {
+      const float angle = static_cast<float>(position) * frequencies[i];
+      cos_(i, position) = std::cos(angle);
+      sin_(i, position) = std::sin(angle);
+    }
+}
+
+void RopeTable::rotate(float* head, std::int64_t position) const {
+  const Eigen::Index half = cos_.rows();
+  const float* cos = cos_.col(position).data();
+  const float* sin = sin_.col(position).data();
+  for (Eigen::Index i = 0; i < half; ++i) {
+    const float a = head[i], b = head[i + half];
+    head[i] = a * cos[i] - b * sin[i];
+    head[i + half] = b * cos[i] + a * sin[i];
+  }
+}
+
+}  // namespace mpk
