@@ -1,0 +1,125 @@
+#include "packer/formats/formats.hpp"
+
+#include <limits>
+
+#include <fmt/format.h>
+
+#include "packer/format/error.hpp"
+
+namespace mpk::formats {
+namespace {
+
+/// A regular expression that matches this module name and nothing else.
+std::string exactly(const std::string& module) {
+  std::string pattern = "^";
+  for (char c : module) {
+    if (std::string_view{R"(.^$*+?()[]{}|\)"}.find(c) != std::string_view::npos) pattern += '\\';
+    pattern += c;
+  }
+  return pattern + "$";
+}
+
+/// The largest usual group size that divides k, -1 if none does.
+std::int64_t usual_group_size(K k) {
+  for (std::int64_t g : {128, 64, 32})
+    if (divides(GroupSize{g}, k)) return g;
+  return -1;
+}
+
+}  // namespace
+
+std::optional<std::string> common_refusal(const Scheme& scheme, K k, N n) {
+  constexpr std::int64_t kMax = std::numeric_limits<std::int32_t>::max();
+  if (k.value < 1 || n.value < 1 || k.value > kMax || n.value > kMax)
+    return fmt::format("K = {}, N = {} are not both in 1 .. 2^31 - 1", k.value, n.value);
+  if (!scalar_type_named(name_of(scheme.type)))
+    return fmt::format("{}-bit codes with bias {} have no type here; u4b8 and u8b128 do", scheme.type.bits,
+                       scheme.type.bias);
+  if (scheme.scale_dtype != DType::F16 && scheme.scale_dtype != DType::BF16)
+    return fmt::format("scales cannot be {}; F16 or BF16", info(scheme.scale_dtype).name);
+  if (scheme.group_size && !divides(*scheme.group_size, k))
+    return fmt::format("group_size {} does not divide K = {}; {} does", scheme.group_size->value, k.value,
+                       usual_group_size(k));
+  return std::nullopt;
+}
+
+void refuse(std::optional<std::string> (*refusal)(const Scheme&, K, N), const Scheme& scheme, K k, N n) {
+  if (auto why = refusal(scheme, k, n)) throw Error{ErrorKind::unsupported, *why};
+}
+
+std::vector<Part> allocate(const std::vector<PartSpec>& specs) {
+  std::vector<Part> parts;
+  for (const PartSpec& spec : specs)
+    parts.push_back({spec.suffix, {spec.dtype, spec.shape, std::vector<std::byte>(num_bytes(spec))}});
+  return parts;
+}
+
+std::int64_t group_size_number(const Scheme& scheme) {
+  return scheme.group_size ? scheme.group_size->value : -1;
+}
+
+void require_consistent(const QuantizedMatrix& q) {
+  const Groups groups = q.scheme.groups(q.k());
+  if (q.scales.rows() != groups.value || q.scales.cols() != q.codes.cols())
+    throw Error{ErrorKind::bad_input,
+                fmt::format("codes ({}, {}) with group_size {} need scales ({}, {}), not ({}, {})",
+                            q.k().value, q.n().value, group_size_number(q.scheme), groups.value, q.n().value,
+                            q.scales.rows(), q.scales.cols())};
+}
+
+Extents matrix_extents(const PartViews& parts, std::string_view suffix) {
+  const auto found = parts.find(suffix);
+  if (found == parts.end()) throw Error{ErrorKind::bad_input, fmt::format("there is no {}", suffix)};
+  const Shape& shape = found->second.shape;
+  constexpr std::int64_t kMax = std::int64_t{1} << 34;  // 8-bit words of one row of tiles: 4 N
+  if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1 || shape[0] > kMax || shape[1] > kMax)
+    throw Error{ErrorKind::bad_input, fmt::format("{} has shape {}, no matrix", suffix, to_string(shape))};
+  return {shape[0], shape[1]};
+}
+
+Scheme scheme_from(std::int64_t bits, K k, Groups groups, DType scale_dtype) {
+  Scheme scheme;
+  for (const NamedScalarType& row : kScalarTypes)
+    if (row.type.bits == bits) {
+      scheme.type = row.type;
+      scheme.scale_dtype = scale_dtype;
+      if (groups.value == 1) return scheme;
+      if (k.value % groups.value != 0)
+        throw Error{ErrorKind::bad_input,
+                    fmt::format("scales: {} groups do not divide K = {}", groups.value, k.value)};
+      scheme.group_size = GroupSize{k.value / groups.value};
+      return scheme;
+    }
+  throw Error{ErrorKind::bad_input,
+              fmt::format("qweight holds {} bits per code by its shape; 4 and 8 are known", bits)};
+}
+
+std::map<std::string, Scheme> real_exceptions(const CheckpointSchemes& schemes) {
+  std::map<std::string, Scheme> real;
+  for (const auto& [module, scheme] : schemes.exceptions) {
+    if (schemes.unquantized.contains(module))
+      throw Error{ErrorKind::bad_input, fmt::format("{} has a scheme and is unquantized", module)};
+    if (scheme != schemes.common) real.emplace(module, scheme);
+  }
+  return real;
+}
+
+nlohmann::json gptq_config(const char* checkpoint_format, const CheckpointSchemes& schemes) {
+  nlohmann::json config = {{"quant_method", "gptq"},
+                           {"checkpoint_format", checkpoint_format},
+                           {"bits", schemes.common.type.bits},
+                           {"group_size", group_size_number(schemes.common)},
+                           {"desc_act", false},
+                           {"sym", true},
+                           {"lm_head", false}};
+  // Readers take the first rule that matches; anchored at both ends, no two of ours match one name.
+  nlohmann::json rules = nlohmann::json::object();
+  for (const auto& [module, scheme] : real_exceptions(schemes))
+    rules["+:" + exactly(module)] = {{"bits", scheme.type.bits}, {"group_size", group_size_number(scheme)}};
+  for (const std::string& module : schemes.unquantized)
+    if (module != "lm_head") rules["-:" + exactly(module)] = nlohmann::json::object();
+  if (!rules.empty()) config["dynamic"] = rules;
+  return config;
+}
+
+}  // namespace mpk::formats

@@ -1,0 +1,42 @@
+#include "packer/parts.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "packer/format/error.hpp"
+
+namespace mpk {
+
+PartViews views_of(std::span<const Part> parts) {
+  PartViews views;
+  for (const Part& part : parts) views.emplace(part.suffix, part.tensor.view());
+  return views;
+}
+
+std::size_t num_bytes(const PartSpec& spec) {
+  std::size_t bytes = static_cast<std::size_t>(info(spec.dtype).bits / 8);
+  for (std::int64_t extent : spec.shape) bytes *= static_cast<std::size_t>(extent);
+  return bytes;
+}
+
+void require(const PartViews& parts, std::span<const PartSpec> specs) {
+  const auto fail = [](const std::string& what) { throw Error{ErrorKind::bad_input, what}; };
+  for (const PartSpec& spec : specs) {
+    const auto found = parts.find(spec.suffix);
+    if (found == parts.end()) fail(fmt::format("there is no {}", spec.suffix));
+    const TensorView& part = found->second;
+    if (part.dtype != spec.dtype)
+      fail(fmt::format("{} is {}, not {}", spec.suffix, info(part.dtype).name, info(spec.dtype).name));
+    if (part.shape != spec.shape)
+      fail(fmt::format("{} has shape {}, not {}", spec.suffix, to_string(part.shape), to_string(spec.shape)));
+    if (part.data.size() != num_bytes(spec))
+      fail(fmt::format("{} has {} bytes, {} {} needs {}", spec.suffix, part.data.size(),
+                       info(spec.dtype).name, to_string(spec.shape), num_bytes(spec)));
+  }
+  for (const auto& [suffix, part] : parts)
+    if (std::ranges::find(specs, suffix, &PartSpec::suffix) == specs.end())
+      fail(fmt::format("{} is no part of this format", suffix));
+}
+
+}  // namespace mpk
