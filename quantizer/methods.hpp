@@ -12,7 +12,8 @@ namespace mpk {
 
 enum class ActOrder {
   none,          ///< columns in storage order
-  fixed_groups,  ///< "static": columns by falling Hessian diagonal, groups as in storage order, so no g_idx is needed
+  fixed_groups,  ///< "static": columns by falling Hessian diagonal, groups as in storage order, so no g_idx
+                 ///< is needed
 };
 enum class Ranges {
   minmax,  ///< scale = max |w| / ((2^bits - 1) / 2)
@@ -23,18 +24,21 @@ struct QuantizerOptions {
   Scheme scheme;
   ActOrder act_order = ActOrder::fixed_groups;
   Ranges ranges = Ranges::mse;
+  bool signed_scales =
+      false;           ///< a group may take a negative scale, which swaps how far codes reach up and down
   double damp = 0.01;  ///< added to the Hessian's diagonal, in units of its mean
 };
 
 struct LinearLayer {
-  ConstMatrixRef weight;   ///< (K, N)
-  const MatrixF* hessian;  ///< sum of x x^T over the calibration tokens, (K, K); nullptr for methods without data
+  ConstMatrixRef weight;  ///< (K, N)
+  const MatrixF*
+      hessian;  ///< sum of x x^T over the calibration tokens, (K, K); nullptr for methods without data
 };
 
 struct QuantizedLinear {
   QuantizedMatrix matrix;
-  /// tr(D^T H D) / tr(W^T H W) with D = W - W_hat: the part of the output's energy that is lost on the calibration
-  /// tokens. Without a Hessian, H = 1.
+  /// tr(D^T H D) / tr(W^T H W) with D = W - W_hat: the part of the output's energy that is lost on the
+  /// calibration tokens. Without a Hessian, H = 1.
   double relative_loss = 0;
   double damp = 0;  ///< what was used in the end (a failed Cholesky raises it), 0 without a Hessian
 };
