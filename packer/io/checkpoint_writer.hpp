@@ -11,8 +11,11 @@
 
 namespace mpk {
 
-/// A directory next to its final place (same file system) that is renamed there by publish(). Destroyed before
-/// that, it removes itself. Signals SIGINT, SIGTERM, SIGHUP remove it too; after kill -9 a directory named
+class SignalCleanup;
+
+/// A directory next to its final place (same file system) that is renamed there by publish(). Destroyed
+/// before that, it removes itself. Signals SIGINT, SIGTERM, SIGHUP remove it too; after kill -9 a directory
+/// named
 /// ".NAME.marlin-pack-XXXXXX" stays beside the target, never something that looks finished.
 class StagingDirectory {
  public:
@@ -28,6 +31,7 @@ class StagingDirectory {
 
  private:
   std::filesystem::path final_path_, path_;
+  std::unique_ptr<SignalCleanup> cleanup_;
   bool published_ = false;
 };
 
@@ -38,9 +42,9 @@ struct TensorSpec {
   Shape shape;
 };
 
-/// Writes model.safetensors, or shards model-0000i-of-0000n.safetensors and model.safetensors.index.json. Tensors go to
-/// shards in the order of `specs`; inside a shard they stand in canonical order (dtype, then name). Headers are
-/// written by the constructor, data in any order and from any thread.
+/// Writes model.safetensors, or shards model-0000i-of-0000n.safetensors and model.safetensors.index.json.
+/// Tensors go to shards in the order of `specs`; inside a shard they stand in canonical order (dtype, then
+/// name). Headers are written by the constructor, data in any order and from any thread.
 class CheckpointWriter {
  public:
   /// `max_shard_bytes` bounds the tensor bytes of a shard; a larger single tensor gets a shard of its own.
@@ -57,6 +61,8 @@ class CheckpointWriter {
 
   /// SHA-256 (hex) of the tensor's bytes as they were written; valid after write().
   std::string sha256(const std::string& name) const;
+  /// SHA-256 (hex) of the bytes before a shard's tensor data: length field, JSON, padding.
+  std::string header_sha256(const std::string& shard) const;
   /// The shard file a tensor went to.
   const std::string& shard_of(const std::string& name) const;
   /// Shard file names, in order.

@@ -1,0 +1,157 @@
+#include "packer/io/checkpoint_writer.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "packer/format/error.hpp"
+#include "packer/io/checkpoint_files.hpp"
+#include "packer/io/output_file.hpp"
+#include "packer/io/printable.hpp"
+#include "packer/io/sha256.hpp"
+#include "packer/io/shard_plan.hpp"
+
+namespace mpk {
+
+namespace {
+
+constexpr std::size_t kPieceBytes = std::size_t{1}
+                                    << 20;  // still in the cache when it is written after hashing
+
+Error contradiction(const std::string& what) {
+  return {ErrorKind::mismatch, what};
+}
+
+}  // namespace
+
+struct CheckpointWriter::Impl {
+  enum class State { waiting, writing, written };
+  struct Slot {
+    const PlannedTensor* tensor;
+    std::size_t shard_idx;
+    State state = State::waiting;
+    std::string sha256;
+  };
+
+  std::filesystem::path directory;
+  std::vector<PlannedShard> plan;
+  std::vector<std::string> shards;
+  std::vector<OutputFile> files;  ///< one per shard
+  bool finished = false;
+  mutable std::mutex mutex;  ///< guards the state and sha256 of slots; the map itself does not change
+  std::unordered_map<std::string, Slot> slots;
+
+  Slot& slot(const std::string& name) {
+    const auto found = slots.find(name);
+    if (found == slots.end()) throw contradiction("the output was planned without tensor " + in_quotes(name));
+    return found->second;
+  }
+  const Slot& slot(const std::string& name) const { return const_cast<Impl*>(this)->slot(name); }
+
+  void claim(Slot& slot);
+  std::string write_and_hash(const Slot& slot, std::span<const std::byte> data) const;
+};
+
+void CheckpointWriter::Impl::claim(Slot& slot) {
+  const std::lock_guard lock{mutex};
+  if (finished) throw contradiction("the checkpoint is finished");
+  if (slot.state != State::waiting) throw contradiction("it is written twice");
+  slot.state = State::writing;
+}
+
+std::string CheckpointWriter::Impl::write_and_hash(const Slot& slot, std::span<const std::byte> data) const {
+  const OutputFile& file = files[slot.shard_idx];
+  Sha256 hash;
+  for (std::uint64_t offset = slot.tensor->offset; !data.empty();) {
+    const auto piece = data.first(std::min(kPieceBytes, data.size()));
+    hash.update(piece);
+    file.write_at(offset, piece);
+    offset += piece.size();
+    data = data.subspan(piece.size());
+  }
+  return hash.hex();
+}
+
+CheckpointWriter::CheckpointWriter(std::filesystem::path directory, const std::vector<TensorSpec>& specs,
+                                   std::uint64_t max_shard_bytes)
+    : impl_{std::make_unique<Impl>()} {
+  impl_->directory = std::move(directory);
+  impl_->plan = plan_shards(specs, max_shard_bytes);
+  std::uint64_t total = 0;
+  for (const auto& shard : impl_->plan) total += shard.size_bytes;
+  within(fmt::format("a checkpoint of {} bytes in {}", total, impl_->directory.string()), [&] {
+    for (std::size_t i = 0; i < impl_->plan.size(); ++i) {
+      const PlannedShard& shard = impl_->plan[i];
+      impl_->shards.push_back(shard.file_name);
+      impl_->files.push_back(OutputFile::create(impl_->directory / shard.file_name, shard.size_bytes));
+      impl_->files.back().write_at(0, std::as_bytes(std::span{shard.header}));
+      for (const auto& tensor : shard.tensors)
+        impl_->slots.emplace(tensor.spec.name, Impl::Slot{.tensor = &tensor, .shard_idx = i, .sha256 = {}});
+    }
+  });
+}
+
+CheckpointWriter::~CheckpointWriter() = default;
+
+void CheckpointWriter::write(const std::string& name, const TensorView& tensor) {
+  auto& slot = impl_->slot(name);
+  const TensorSpec& spec = slot.tensor->spec;
+  within("output tensor " + in_quotes(name), [&] {
+    if (tensor.dtype != spec.dtype || tensor.shape != spec.shape)
+      throw contradiction(fmt::format("planned as {} {}, written as {} {}", info(spec.dtype).name,
+                                      to_string(spec.shape), info(tensor.dtype).name,
+                                      to_string(tensor.shape)));
+    if (tensor.data.size() != slot.tensor->size_bytes)
+      throw contradiction(fmt::format("{} {} is {} bytes, got {}", info(spec.dtype).name,
+                                      to_string(spec.shape), slot.tensor->size_bytes, tensor.data.size()));
+    impl_->claim(slot);
+    auto digest = impl_->write_and_hash(slot, tensor.data);
+    const std::lock_guard lock{impl_->mutex};
+    slot.sha256 = std::move(digest);
+    slot.state = Impl::State::written;
+  });
+}
+
+void CheckpointWriter::finish() {
+  const std::lock_guard lock{impl_->mutex};
+  if (impl_->finished) throw contradiction("the checkpoint is finished twice");
+  std::size_t num_missing = 0;
+  std::string first;
+  for (const auto& shard : impl_->plan)
+    for (const auto& tensor : shard.tensors)
+      if (impl_->slot(tensor.spec.name).state != Impl::State::written && num_missing++ == 0)
+        first = tensor.spec.name;
+  if (num_missing > 0)
+    throw contradiction(fmt::format("{} of {} tensors were not written, the first is {}", num_missing,
+                                    impl_->slots.size(), in_quotes(first)));
+  for (auto& file : impl_->files) file.close();
+  if (impl_->plan.size() > 1) write_new_file(impl_->directory / kIndexFileName, index_text(impl_->plan));
+  impl_->finished = true;
+}
+
+std::string CheckpointWriter::sha256(const std::string& name) const {
+  const auto& slot = std::as_const(*impl_).slot(name);
+  const std::lock_guard lock{impl_->mutex};
+  if (slot.state != Impl::State::written)
+    throw contradiction("tensor " + in_quotes(name) + " is not written yet");
+  return slot.sha256;
+}
+
+std::string CheckpointWriter::header_sha256(const std::string& shard) const {
+  for (const auto& planned : impl_->plan)
+    if (planned.file_name == shard) return mpk::sha256(std::as_bytes(std::span{planned.header}));
+  throw contradiction("the output was planned without shard " + in_quotes(shard));
+}
+
+const std::string& CheckpointWriter::shard_of(const std::string& name) const {
+  return impl_->shards[std::as_const(*impl_).slot(name).shard_idx];
+}
+
+const std::vector<std::string>& CheckpointWriter::shards() const {
+  return impl_->shards;
+}
+
+}  // namespace mpk

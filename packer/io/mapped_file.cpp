@@ -1,0 +1,40 @@
+#include "packer/io/mapped_file.hpp"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <utility>
+
+#include "packer/io/file_descriptor.hpp"
+
+namespace mpk {
+
+MappedFile MappedFile::open(const std::filesystem::path& path) {
+  // O_NONBLOCK: opening a named pipe must be refused below, not wait for a writer.
+  const FileDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (!file.is_open()) throw os_error(ErrorKind::bad_input, "cannot open " + path.string(), errno);
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0)
+    throw os_error(ErrorKind::bad_input, "cannot examine " + path.string(), errno);
+  if (!S_ISREG(status.st_mode)) throw Error{ErrorKind::bad_input, path.string() + " is not a regular file"};
+
+  const auto size = static_cast<std::size_t>(status.st_size);
+  if (size == 0) return MappedFile{{}};  // mmap refuses length 0
+  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  if (address == MAP_FAILED) throw os_error(ErrorKind::device, "cannot map " + path.string(), errno);
+  return MappedFile{{static_cast<const std::byte*>(address), size}};
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_{std::exchange(other.bytes_, {})} {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+}  // namespace mpk

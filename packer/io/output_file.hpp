@@ -1,0 +1,39 @@
+#pragma once
+// A new file of known size, written in pieces from any thread.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string_view>
+
+#include "packer/io/file_descriptor.hpp"
+
+namespace mpk {
+
+/// Every failure is Error{device} that names the file, and the bytes it needs where space ran out.
+class OutputFile {
+ public:
+  /// The file must not exist. Its blocks are reserved now where the file system can do that, so that a full
+  /// disk is found before hours of work.
+  static OutputFile create(const std::filesystem::path& path, std::uint64_t size_bytes);
+
+  /// Returns when all is written; pieces must not overlap.
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes) const;
+  /// Reports what the system could only tell at the end (quota, network file systems).
+  void close();
+
+ private:
+  OutputFile(std::filesystem::path path, FileDescriptor file, std::uint64_t size_bytes)
+      : path_{std::move(path)}, file_{std::move(file)}, size_bytes_{size_bytes} {}
+  Error failure(const char* action, int error_number) const;
+
+  std::filesystem::path path_;
+  FileDescriptor file_;
+  std::uint64_t size_bytes_;
+};
+
+/// The whole content of a new file.
+void write_new_file(const std::filesystem::path& path, std::string_view content);
+
+}  // namespace mpk
