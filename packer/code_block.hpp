@@ -20,7 +20,7 @@ namespace mpk {
 
 static_assert(std::endian::native == std::endian::little, "words are stored as they stand in memory");
 
-inline constexpr int kBlockRows = 64, kBlockCols = 64;
+inline constexpr int kBlockRows = 256, kBlockCols = 64;  // 16 KiB: half of a first-level cache
 
 struct CodeBlock {
   alignas(64) std::array<std::uint8_t, kBlockRows * kBlockCols> codes;  ///< (k, n) at n * kBlockRows + k
@@ -30,20 +30,24 @@ struct CodeBlock {
     rows = static_cast<int>(std::min<std::int64_t>(kBlockRows, k.value - k0));
     cols = static_cast<int>(std::min<std::int64_t>(kBlockCols, n.value - n0));
   }
-  /// Reads the block at (k0, n0); false if one of its codes is above max_code.
+  /// Reads the block at (k0, n0); false if one of its codes is above max_code. Rows come in steps of kTileK.
   bool load(const Codes& from, std::int64_t k0, std::int64_t n0, int max_code) {
     resize_at(k0, n0, K{from.rows()}, N{from.cols()});
-    std::uint8_t all = 0;
-    for (int n = 0; n < cols; ++n) {
-      std::uint8_t* column = codes.data() + n * kBlockRows;
-      std::memcpy(column, &from(k0, n0 + n), static_cast<std::size_t>(rows));
-      for (int k = 0; k < rows; ++k) all |= column[k];
-    }
-    return all <= max_code;  // max_code is 2^bits - 1
+    std::uint64_t all = 0;
+    for (int n = 0; n < cols; ++n)
+      for (int k = 0; k < rows; k += kTileK) {
+        std::array<std::uint64_t, kTileK / 8> run;
+        std::memcpy(run.data(), from.data() + (n0 + n) * from.rows() + k0 + k, sizeof run);
+        std::memcpy(codes.data() + n * kBlockRows + k, run.data(), sizeof run);
+        for (std::uint64_t x : run) all |= x;
+      }
+    const std::uint64_t too_large = 0x0101010101010101u * static_cast<std::uint64_t>(255 - max_code);
+    return (all & too_large) == 0;  // max_code is 2^bits - 1
   }
   void store(Codes& to, std::int64_t k0, std::int64_t n0) const {
     for (int n = 0; n < cols; ++n)
-      std::memcpy(&to(k0, n0 + n), codes.data() + n * kBlockRows, static_cast<std::size_t>(rows));
+      for (int k = 0; k < rows; k += kTileK)
+        std::memcpy(to.data() + (n0 + n) * to.rows() + k0 + k, codes.data() + n * kBlockRows + k, kTileK);
   }
 };
 

@@ -43,14 +43,13 @@ std::uint32_t pack_run(const std::uint8_t* run) {
 template <class PackBlock>
 void for_each_block(const Codes& codes, ScalarType type, PackBlock pack_block) {
   std::atomic<bool> in_range{true};
-#pragma omp parallel for schedule(static)
-  for (std::int64_t k0 = 0; k0 < codes.rows(); k0 += kBlockRows) {
-    CodeBlock block;
+#pragma omp parallel for collapse(2) schedule(static)
+  for (std::int64_t k0 = 0; k0 < codes.rows(); k0 += kBlockRows)
     for (std::int64_t n0 = 0; n0 < codes.cols(); n0 += kBlockCols) {
+      CodeBlock block;
       if (!block.load(codes, k0, n0, type.max_code())) in_range = false;
       pack_block(block, k0, n0);
     }
-  }
   if (in_range) return;
   for (std::int64_t n = 0; n < codes.cols(); ++n)
     for (std::int64_t k = 0; k < codes.rows(); ++k)

@@ -38,15 +38,14 @@ void unpack_run(std::uint32_t word, std::uint8_t* run) {
 template <class UnpackBlock>
 Codes from_blocks(K k, N n, UnpackBlock unpack_block) {
   Codes codes(k.value, n.value);
-#pragma omp parallel for schedule(static)
-  for (std::int64_t k0 = 0; k0 < k.value; k0 += kBlockRows) {
-    CodeBlock block;
+#pragma omp parallel for collapse(2) schedule(static)
+  for (std::int64_t k0 = 0; k0 < k.value; k0 += kBlockRows)
     for (std::int64_t n0 = 0; n0 < n.value; n0 += kBlockCols) {
+      CodeBlock block;
       block.resize_at(k0, n0, k, n);
       unpack_block(block, k0, n0);
       block.store(codes, k0, n0);
     }
-  }
   return codes;
 }
 
