@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "model/linear_specs.hpp"
 #include "model/norm.hpp"
 #include "packer/format/error.hpp"
 
@@ -45,24 +46,17 @@ DecoderLayer Decoder::load_layer(std::int64_t index) const {
   if (index < 0 || index >= config_.num_layers)
     throw Error{ErrorKind::bad_input, fmt::format("layer {} of {}", index, config_.num_layers)};
   const std::string prefix = fmt::format("model.layers.{}.", index);
-  const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
-  const std::int64_t hidden = config_.hidden, intermediate = config_.intermediate, dim = config_.head_dim;
-  const std::int64_t q_rows = config_.num_heads * dim, kv_rows = config_.num_kv_heads * dim;
-
+  const std::vector<LinearSpec> specs = linear_specs(config_, index);
   DecoderLayer layer;
   layer.index = index;
-  layer.q = load_linear(attention + "q_proj", hidden, q_rows, config_.qkv_bias);
-  layer.k = load_linear(attention + "k_proj", hidden, kv_rows, config_.qkv_bias);
-  layer.v = load_linear(attention + "v_proj", hidden, kv_rows, config_.qkv_bias);
-  layer.o = load_linear(attention + "o_proj", q_rows, hidden, config_.o_bias);
-  layer.gate = load_linear(mlp + "gate_proj", hidden, intermediate, config_.mlp_bias);
-  layer.up = load_linear(mlp + "up_proj", hidden, intermediate, config_.mlp_bias);
-  layer.down = load_linear(mlp + "down_proj", intermediate, hidden, config_.mlp_bias);
-  layer.input_norm = load(prefix + "input_layernorm.weight", hidden, 1);
-  layer.post_attention_norm = load(prefix + "post_attention_layernorm.weight", hidden, 1);
+  const std::vector<Linear*> linears = layer.linears();
+  for (std::size_t i = 0; i < linears.size(); ++i)
+    *linears[i] = load_linear(specs[i].module, specs[i].k.value, specs[i].n.value, specs[i].bias);
+  layer.input_norm = load(prefix + "input_layernorm.weight", config_.hidden, 1);
+  layer.post_attention_norm = load(prefix + "post_attention_layernorm.weight", config_.hidden, 1);
   if (config_.qk_norm) {
-    layer.q_norm = load(attention + "q_norm.weight", dim, 1);
-    layer.k_norm = load(attention + "k_norm.weight", dim, 1);
+    layer.q_norm = load(prefix + "self_attn.q_norm.weight", config_.head_dim, 1);
+    layer.k_norm = load(prefix + "self_attn.k_norm.weight", config_.head_dim, 1);
   }
   return layer;
 }

@@ -88,8 +88,12 @@ Json to_json(const SourceTensor& tensor) {
 }
 
 SourceTensor source_from(const Json& j) {
-  SourceTensor tensor{j.at("name").get<std::string>(), dtype_of(j.at("dtype")), j.at("shape").get<Shape>(),
-                      j.at("sha256").get<std::string>(), Fate::copied, j.value("reason", "")};
+  SourceTensor tensor{j.at("name").get<std::string>(),
+                      dtype_of(j.at("dtype")),
+                      j.at("shape").get<Shape>(),
+                      j.at("sha256").get<std::string>(),
+                      Fate::copied,
+                      j.value("reason", "")};
   const std::string fate = j.at("fate").get<std::string>();
   for (int i = 0; i < 4; ++i)
     if (fate == kFateNames[i]) {
@@ -100,7 +104,9 @@ SourceTensor source_from(const Json& j) {
 }
 
 Json to_json(const ManifestFile& file) {
-  return {{"name", file.name}, {"bytes", file.bytes}, {file.header_only ? "header_sha256" : "sha256", file.sha256}};
+  return {{"name", file.name},
+          {"bytes", file.bytes},
+          {file.header_only ? "header_sha256" : "sha256", file.sha256}};
 }
 
 ManifestFile file_from(const Json& j) {
@@ -123,7 +129,9 @@ std::vector<T> rows_from(const Json& array, T (*from)(const Json&)) {
   return rows;
 }
 
-std::string text_of(const Json& j) { return j.dump(1) + "\n"; }
+std::string text_of(const Json& j) {
+  return j.dump(1) + "\n";
+}
 
 /// The hash stands inside the text it covers, so it is taken with 64 zeros in its own place.
 std::string self_hash(Json j) {
@@ -155,12 +163,13 @@ Manifest parse_manifest(const std::string& text) {
     if (!j.is_object() || !j.contains("marlin_pack") || !j.contains(kSelfHash))
       throw malformed("not a manifest of marlin-pack");
     if (j.at(kSelfHash) != self_hash(j) || text_of(j) != text)
-      throw Error{ErrorKind::mismatch,
-                  fmt::format("{}: changed since it was written (its SHA-256 of itself differs)", kManifestName)};
+      throw Error{
+          ErrorKind::mismatch,
+          fmt::format("{}: changed since it was written (its SHA-256 of itself differs)", kManifestName)};
     if (j.at("manifest_version") != kManifestVersion)
       throw Error{ErrorKind::unsupported,
-                  fmt::format("{}: manifest_version {} is not {}; use the marlin-pack that wrote it", kManifestName,
-                              j.at("manifest_version").dump(), kManifestVersion)};
+                  fmt::format("{}: manifest_version {} is not {}; use the marlin-pack that wrote it",
+                              kManifestName, j.at("manifest_version").dump(), kManifestVersion)};
     Manifest manifest;
     manifest.version = j.at("marlin_pack").get<std::string>();
     manifest.format = j.at("format").get<std::string>();
@@ -183,8 +192,9 @@ Manifest read_manifest(const std::filesystem::path& directory) {
     throw Error{ErrorKind::bad_input,
                 fmt::format("{}: no {} here; only artifacts that marlin-pack wrote can be verified",
                             directory.string(), kManifestName)};
-  return within("file " + path.string(),
-                [&] { return parse_manifest({std::istreambuf_iterator<char>(in), {}}); });
+  return within("file " + path.string(), [&] {
+    return parse_manifest({std::istreambuf_iterator<char>(in), {}});
+  });
 }
 
 }  // namespace mpk

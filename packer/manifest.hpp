@@ -25,8 +25,9 @@ struct ManifestLayer {
   std::string layout;        ///< row of weight_formats()
   std::string codes_sha256;  ///< of the quantizer's codes, one byte each, outputs outermost: (N, K) row-major
   double weight_error = 0;   ///< |W - W_hat|_F / |W|_F against the source
-  std::optional<double> relative_loss;  ///< output energy lost on the calibration tokens; absent without calibration
-  std::optional<double> damp;           ///< used in the end
+  std::optional<double>
+      relative_loss;           ///< output energy lost on the calibration tokens; absent without calibration
+  std::optional<double> damp;  ///< used in the end
 };
 
 /// A tensor of the artifact.
@@ -48,7 +49,8 @@ struct SourceTensor {
   std::string reason;  ///< for tied and dropped
 };
 
-/// A file of the artifact. Of a .safetensors file only the header is hashed here, its tensors are under `tensors`.
+/// A file of the artifact. Of a .safetensors file only the header is hashed here, its tensors are under
+/// `tensors`.
 struct ManifestFile {
   std::string name;
   std::uint64_t bytes = 0;
@@ -57,10 +59,11 @@ struct ManifestFile {
 };
 
 struct Manifest {
-  std::string version;         ///< of marlin-pack
-  std::string format;          ///< row of weight_formats()
+  std::string version;            ///< of marlin-pack
+  std::string format;             ///< row of weight_formats()
   nlohmann::ordered_json recipe;  ///< resolved options, without paths of the machine it ran on
-  /// The first calibration window, so that output errors can be measured again without the text; empty without data.
+  /// The first calibration window, so that output errors can be measured again without the text; empty
+  /// without data.
   std::vector<std::int32_t> sample_tokens;
   std::vector<ManifestLayer> layers;
   std::vector<ManifestTensor> tensors;
@@ -71,8 +74,8 @@ struct Manifest {
 /// The file's exact bytes. Contains a SHA-256 of itself.
 std::string serialize(const Manifest& manifest);
 
-/// Accepts exactly what serialize() writes. Throws Error{mismatch} if the text is not what was hashed, Error{bad_input}
-/// if it is no manifest at all.
+/// Accepts exactly what serialize() writes. Throws Error{mismatch} if the text is not what was hashed,
+/// Error{bad_input} if it is no manifest at all.
 Manifest parse_manifest(const std::string& text);
 
 /// Reads directory/marlin_pack.json. Throws Error{bad_input} if there is none.

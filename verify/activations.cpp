@@ -8,7 +8,8 @@
 namespace mpk {
 namespace {
 
-/// splitmix64: one multiply-xor round per draw, no state to seed wrongly, the same everywhere (std::normal_distribution is not).
+/// splitmix64: one multiply-xor round per draw, no state to seed wrongly, the same everywhere
+/// (std::normal_distribution is not).
 std::uint64_t mix(std::uint64_t x) {
   x += 0x9e3779b97f4a7c15u;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -16,7 +17,9 @@ std::uint64_t mix(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
-double uniform(std::uint64_t bits) { return (static_cast<double>(bits >> 11) + 0.5) * 0x1p-53; }
+double uniform(std::uint64_t bits) {
+  return (static_cast<double>(bits >> 11) + 0.5) * 0x1p-53;
+}
 
 }  // namespace
 

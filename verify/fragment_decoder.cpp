@@ -14,13 +14,14 @@ namespace {
 template <class T>
 class Elements {
  public:
-  Elements(const LayerTensors& tensors, const char* suffix, std::int64_t count) {
-    const auto it = tensors.find(suffix);
-    if (it == tensors.end()) throw Error{ErrorKind::mismatch, fmt::format("tensor {} is missing", suffix)};
+  Elements(const PartViews& parts, const char* suffix, std::int64_t count) {
+    const auto it = parts.find(suffix);
+    if (it == parts.end()) throw Error{ErrorKind::mismatch, fmt::format("tensor {} is missing", suffix)};
     bytes_ = it->second.data;
     if (bytes_.size() != static_cast<std::size_t>(count) * sizeof(T))
-      throw Error{ErrorKind::mismatch, fmt::format("tensor {} has {} bytes, the layer needs {}", suffix, bytes_.size(),
-                                                   static_cast<std::size_t>(count) * sizeof(T))};
+      throw Error{ErrorKind::mismatch,
+                  fmt::format("tensor {} has {} bytes, the layer needs {}", suffix, bytes_.size(),
+                              static_cast<std::size_t>(count) * sizeof(T))};
   }
   T operator[](std::int64_t i) const {
     T value;
@@ -36,7 +37,9 @@ using Words = Elements<std::uint32_t>;
 using Halves = Elements<std::uint16_t>;
 
 /// The lane that holds B(k, n) of mma.m16n8k16: eight lanes-of-four along n, two consecutive k per lane.
-std::int64_t lane(std::int64_t k, std::int64_t n) { return n % 8 * 4 + k % 8 / 2; }
+std::int64_t lane(std::int64_t k, std::int64_t n) {
+  return n % 8 * 4 + k % 8 / 2;
+}
 
 std::uint8_t marlin_u4(const Words& words, std::int64_t columns, std::int64_t k, std::int64_t n) {
   const std::int64_t word = k / 16 * columns * 2 + n / 64 * 128 + lane(k, n) * 4 + n % 64 / 16;
@@ -45,12 +48,14 @@ std::uint8_t marlin_u4(const Words& words, std::int64_t columns, std::int64_t k,
 }
 
 std::uint8_t marlin_u8(const Words& words, std::int64_t columns, std::int64_t k, std::int64_t n) {
-  const std::int64_t word = k / 16 * columns * 4 + n / 64 * 256 + lane(k, n) * 8 + n % 64 / 16 * 2 + n % 16 / 8;
+  const std::int64_t word =
+      k / 16 * columns * 4 + n / 64 * 256 + lane(k, n) * 8 + n % 64 / 16 * 2 + n % 16 / 8;
   const std::int64_t byte = k % 2 * 2 + k % 16 / 8;
   return static_cast<std::uint8_t>((words[word] >> (8 * byte)) & 255u);
 }
 
-/// Grouped: the eight scales of n % 8 stand together. Single: the pairs (n, n + 1) that one accumulator lane owns do.
+/// Grouped: the eight scales of n % 8 stand together. Single: the pairs (n, n + 1) that one accumulator lane
+/// owns do.
 std::int64_t marlin_scale_column(std::int64_t n, bool grouped) {
   return grouped ? n / 64 * 64 + n % 8 * 8 + n % 64 / 8
                  : n / 32 * 32 + n % 8 / 2 * 8 + n % 32 / 8 * 2 + n % 2;
@@ -66,15 +71,16 @@ QuantizedMatrix gather(const Scheme& scheme, K k, N n, CodeAt code_at, ScaleAt s
 #pragma omp parallel for schedule(static)
   for (std::int64_t col = 0; col < n.value; ++col) {
     for (std::int64_t row = 0; row < k.value; ++row) q.codes(row, col) = code_at(row, col);
-    for (std::int64_t group = 0; group < q.scales.rows(); ++group) q.scales(group, col) = scale_at(group, col);
+    for (std::int64_t group = 0; group < q.scales.rows(); ++group)
+      q.scales(group, col) = scale_at(group, col);
   }
   return q;
 }
 
-QuantizedMatrix marlin_tensors(const LayerTensors& tensors, const char* weight, const char* scale,
+QuantizedMatrix marlin_tensors(const PartViews& parts, const char* weight, const char* scale,
                                const Scheme& scheme, K k, N n) {
-  const Words words(tensors, weight, k.value * n.value / scheme.type.pack_factor());
-  const Halves scales(tensors, scale, scheme.groups(k).value * n.value);
+  const Words words(parts, weight, k.value * n.value / scheme.type.pack_factor());
+  const Halves scales(parts, scale, scheme.groups(k).value * n.value);
   const bool grouped = scheme.groups(k).value > 1;
   const auto code = scheme.type.bits == 4 ? marlin_u4 : marlin_u8;
   return gather(
@@ -84,18 +90,18 @@ QuantizedMatrix marlin_tensors(const LayerTensors& tensors, const char* weight, 
       });
 }
 
-QuantizedMatrix marlin(const LayerTensors& tensors, const Scheme& scheme, K k, N n) {
-  return marlin_tensors(tensors, "qweight", "scales", scheme, k, n);
+QuantizedMatrix marlin(const PartViews& parts, const Scheme& scheme, K k, N n) {
+  return marlin_tensors(parts, "qweight", "scales", scheme, k, n);
 }
 
-QuantizedMatrix marlin_original(const LayerTensors& tensors, const Scheme& scheme, K k, N n) {
-  return marlin_tensors(tensors, "B", "s", scheme, k, n);
+QuantizedMatrix marlin_original(const PartViews& parts, const Scheme& scheme, K k, N n) {
+  return marlin_tensors(parts, "B", "s", scheme, k, n);
 }
 
-QuantizedMatrix gptq(const LayerTensors& tensors, const Scheme& scheme, K k, N n) {
+QuantizedMatrix gptq(const PartViews& parts, const Scheme& scheme, K k, N n) {
   const std::int64_t per_word = scheme.type.pack_factor();
-  const Words words(tensors, "qweight", k.value / per_word * n.value);
-  const Halves scales(tensors, "scales", scheme.groups(k).value * n.value);
+  const Words words(parts, "qweight", k.value / per_word * n.value);
+  const Halves scales(parts, "scales", scheme.groups(k).value * n.value);
   return gather(
       scheme, k, n,
       [&](auto row, auto col) {
@@ -108,16 +114,16 @@ QuantizedMatrix gptq(const LayerTensors& tensors, const Scheme& scheme, K k, N n
 
 struct Drawing {
   const char* layout;
-  QuantizedMatrix (*decode)(const LayerTensors&, const Scheme&, K, N);
+  QuantizedMatrix (*decode)(const PartViews&, const Scheme&, K, N);
 };
 constexpr Drawing kDrawings[] = {{"marlin", marlin}, {"marlin-original", marlin_original}, {"gptq", gptq}};
 
 }  // namespace
 
-QuantizedMatrix decode_by_fragments(const std::string& layout, const LayerTensors& tensors, const Scheme& scheme, K k,
-                                    N n) {
+QuantizedMatrix decode_by_fragments(const std::string& layout, const PartViews& parts, const Scheme& scheme,
+                                    K k, N n) {
   for (const Drawing& drawing : kDrawings)
-    if (layout == drawing.layout) return drawing.decode(tensors, scheme, k, n);
+    if (layout == drawing.layout) return drawing.decode(parts, scheme, k, n);
   throw Error{ErrorKind::unsupported, fmt::format("no second decoder for layout {}", layout)};
 }
 

@@ -18,7 +18,8 @@ void check_file_names(const fs::path& directory, const Manifest& manifest, Integ
   for (const auto& entry : fs::directory_iterator(directory)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with('.') && expected.erase(name) == 0)
-      report.failures.push_back(fmt::format("{}: not in the manifest; remove it or write the artifact again", name));
+      report.failures.push_back(
+          fmt::format("{}: not in the manifest; remove it or write the artifact again", name));
   }
   for (const auto& name : expected) report.failures.push_back(fmt::format("{}: missing", name));
 }
@@ -35,8 +36,8 @@ void check_file(const fs::path& path, const ManifestFile& file, const Checkpoint
   const std::string found =
       file.header_only ? sha256(checkpoint.header_bytes(file.name)) : sha256_of_file(path);
   if (found != file.sha256)
-    report.failures.push_back(
-        fmt::format("{}: {}SHA-256 differs from the manifest", file.name, file.header_only ? "header's " : ""));
+    report.failures.push_back(fmt::format("{}: {}SHA-256 differs from the manifest", file.name,
+                                          file.header_only ? "header's " : ""));
   if (!file.header_only) report.bytes += size;
 }
 
@@ -44,23 +45,27 @@ std::string compare(const ManifestTensor& expected, const Checkpoint& checkpoint
   if (!checkpoint.contains(expected.name)) return fmt::format("tensor {}: missing", expected.name);
   const TensorView found = checkpoint.tensor(expected.name);
   if (found.dtype != expected.dtype || found.shape != expected.shape)
-    return fmt::format("tensor {}: {} {} in the file, {} {} in the manifest", expected.name, info(found.dtype).name,
-                       to_string(found.shape), info(expected.dtype).name, to_string(expected.shape));
+    return fmt::format("tensor {}: {} {} in the file, {} {} in the manifest", expected.name,
+                       info(found.dtype).name, to_string(found.shape), info(expected.dtype).name,
+                       to_string(expected.shape));
   if (sha256(found.data) != expected.sha256)
-    return fmt::format("tensor {} in file {}: SHA-256 differs from the manifest", expected.name, expected.file);
+    return fmt::format("tensor {} in file {}: SHA-256 differs from the manifest", expected.name,
+                       expected.file);
   return {};
 }
 
 }  // namespace
 
-IntegrityReport check_integrity(const fs::path& directory, const Manifest& manifest, const Checkpoint& checkpoint) {
+IntegrityReport check_integrity(const fs::path& directory, const Manifest& manifest,
+                                const Checkpoint& checkpoint) {
   IntegrityReport report;
   check_file_names(directory, manifest, report);
   for (const auto& file : manifest.files) check_file(directory / file.name, file, checkpoint, report);
 
   std::vector<std::string> problems(manifest.tensors.size());
 #pragma omp parallel for schedule(dynamic)
-  for (std::size_t i = 0; i < manifest.tensors.size(); ++i) problems[i] = compare(manifest.tensors[i], checkpoint);
+  for (std::size_t i = 0; i < manifest.tensors.size(); ++i)
+    problems[i] = compare(manifest.tensors[i], checkpoint);
   std::set<std::string> known;
   for (std::size_t i = 0; i < manifest.tensors.size(); ++i) {
     if (!problems[i].empty()) report.failures.push_back(problems[i]);

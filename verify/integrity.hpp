@@ -17,8 +17,8 @@ struct IntegrityReport {
   std::vector<std::string> failures;  ///< one line each: which file or tensor, and what is wrong
 };
 
-/// Compares the directory's files, their headers and tensors with the manifest, both ways: nothing missing, nothing added
-/// (hidden files aside), everything with the recorded SHA-256.
+/// Compares the directory's files, their headers and tensors with the manifest, both ways: nothing missing,
+/// nothing added (hidden files aside), everything with the recorded SHA-256.
 IntegrityReport check_integrity(const std::filesystem::path& directory, const Manifest& manifest,
                                 const Checkpoint& checkpoint);
 

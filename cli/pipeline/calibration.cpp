@@ -13,16 +13,20 @@ namespace mpk {
 std::vector<std::int32_t> calibration_windows(const std::vector<std::int32_t>& tokens, std::int64_t samples,
                                               std::int64_t length, std::optional<std::uint64_t> seed) {
   if (samples < 1 || length < 1)
-    throw Error{ErrorKind::usage, fmt::format("{} samples of {} tokens: both must be positive", samples, length)};
+    throw Error{ErrorKind::usage,
+                fmt::format("{} samples of {} tokens: both must be positive", samples, length)};
   const std::int64_t available = static_cast<std::int64_t>(tokens.size()) / length;
   if (available < samples)
-    throw Error{ErrorKind::bad_input,
-                fmt::format("the calibration text has {} tokens, {} windows of {}; {} were asked for (give more text, fewer "
-                            "--samples or a shorter --seq-len)",
-                            tokens.size(), available, length, samples)};
+    throw Error{
+        ErrorKind::bad_input,
+        fmt::format(
+            "the calibration text has {} tokens, {} windows of {}; {} were asked for (give more text, fewer "
+            "--samples or a shorter --seq-len)",
+            tokens.size(), available, length, samples)};
   std::vector<std::int64_t> order(static_cast<std::size_t>(available));
   std::iota(order.begin(), order.end(), 0);
-  if (seed) {  // Fisher and Yates with the engine's raw output: the standard's distributions differ between libraries
+  if (seed) {  // Fisher and Yates with the engine's raw output: the standard's distributions differ between
+               // libraries
     std::mt19937_64 engine{*seed};
     for (std::size_t i = 0; i < static_cast<std::size_t>(samples); ++i)
       std::swap(order[i], order[i + engine() % (order.size() - i)]);

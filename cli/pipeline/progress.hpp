@@ -8,7 +8,7 @@
 namespace mpk {
 
 /// `done` of `total` steps of `stage` are finished; `detail` names the step that just ended. May be empty.
-using Progress =
-    std::function<void(const std::string& stage, std::int64_t done, std::int64_t total, const std::string& detail)>;
+using Progress = std::function<void(const std::string& stage, std::int64_t done, std::int64_t total,
+                                    const std::string& detail)>;
 
 }  // namespace mpk

@@ -29,14 +29,16 @@ ScalarType symmetric_type(int bits) {
 std::optional<GroupSize> group_size_from(std::int64_t value) {
   if (value == -1) return std::nullopt;
   if (value == 32 || value == 64 || value == 128) return GroupSize{value};
-  throw Error{ErrorKind::usage, fmt::format("group size {}: Marlin has 32, 64, 128 and -1 (one per column)", value)};
+  throw Error{ErrorKind::usage,
+              fmt::format("group size {}: Marlin has 32, 64, 128 and -1 (one per column)", value)};
 }
 
 std::regex parse_regex(const std::string& text, const std::string& option) {
   try {
     return std::regex{text, std::regex::ECMAScript | std::regex::optimize};
   } catch (const std::regex_error& e) {
-    throw Error{ErrorKind::usage, fmt::format("{} '{}': not a regular expression ({})", option, text, e.what())};
+    throw Error{ErrorKind::usage,
+                fmt::format("{} '{}': not a regular expression ({})", option, text, e.what())};
   }
 }
 
@@ -60,7 +62,8 @@ LayerOverride parse_layer_override(const std::string& text) {
     else
       result.group_size = within(context, [&] { return group_size_from(value); });
   }
-  if (!result.type && !result.group_size) throw Error{ErrorKind::usage, context + ": says neither bits nor group"};
+  if (!result.type && !result.group_size)
+    throw Error{ErrorKind::usage, context + ": says neither bits nor group"};
   return result;
 }
 

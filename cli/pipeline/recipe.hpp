@@ -34,8 +34,8 @@ struct Recipe {
   std::vector<std::regex> ignore;
   std::vector<LayerOverride> overrides;
 
-  /// The module's scheme, or nullopt if it stays in floating point. The last matching override wins; patterns are searched in
-  /// the module name.
+  /// The module's scheme, or nullopt if it stays in floating point. The last matching override wins; patterns
+  /// are searched in the module name.
   std::optional<Scheme> scheme_of(const std::string& module) const;
 };
 

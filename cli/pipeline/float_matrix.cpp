@@ -1,4 +1,4 @@
-#include "cli/pipeline/float_weights.hpp"
+#include "cli/pipeline/float_matrix.hpp"
 
 #include <cstring>
 
@@ -24,24 +24,29 @@ void convert(std::span<const std::byte> bytes, MatrixF& out, Convert to_float) {
 
 MatrixF float_matrix(const TensorView& tensor) {
   if (tensor.shape.size() != 1 && tensor.shape.size() != 2)
-    throw Error{ErrorKind::unsupported, fmt::format("shape {} is neither a matrix nor a vector", to_string(tensor.shape))};
+    throw Error{ErrorKind::unsupported,
+                fmt::format("shape {} is neither a matrix nor a vector", to_string(tensor.shape))};
   const bool vector = tensor.shape.size() == 1;
   MatrixF out(vector ? tensor.shape[0] : tensor.shape[1], vector ? 1 : tensor.shape[0]);
   switch (tensor.dtype) {
-    case DType::BF16: convert<std::uint16_t>(tensor.data, out, bf16_to_float); break;
-    case DType::F16: convert<std::uint16_t>(tensor.data, out, f16_to_float); break;
-    case DType::F32: convert<float>(tensor.data, out, [](float v) { return v; }); break;
-    case DType::F64: convert<double>(tensor.data, out, [](double v) { return static_cast<float>(v); }); break;
+    case DType::BF16:
+      convert<std::uint16_t>(tensor.data, out, bf16_to_float);
+      break;
+    case DType::F16:
+      convert<std::uint16_t>(tensor.data, out, f16_to_float);
+      break;
+    case DType::F32:
+      convert<float>(tensor.data, out, [](float v) { return v; });
+      break;
+    case DType::F64:
+      convert<double>(tensor.data, out, [](double v) { return static_cast<float>(v); });
+      break;
     default:
-      throw Error{ErrorKind::unsupported,
-                  fmt::format("{} is not a floating-point weight (BF16, F16, F32 or F64)", info(tensor.dtype).name)};
+      throw Error{
+          ErrorKind::unsupported,
+          fmt::format("{} is not a floating-point weight (BF16, F16, F32 or F64)", info(tensor.dtype).name)};
   }
   return out;
-}
-
-MatrixF FloatWeights::load(const std::string& name) const {
-  const TensorView tensor = checkpoint_.tensor(name);
-  return within(checkpoint_.where(name), [&] { return float_matrix(tensor); });
 }
 
 }  // namespace mpk

@@ -1,0 +1,35 @@
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "cli/commands.hpp"
+#include "cli/version.hpp"
+#include "packer/format/error.hpp"
+
+int main(int argc, char** argv) {
+  CLI::App app{"marlin-pack: quantize, pack and prove checkpoints for the MARLIN kernels", "marlin-pack"};
+  app.set_version_flag("--version", mpk::kVersion);
+  app.require_subcommand(1);
+  mpk::add_quantize(app);
+  mpk::add_verify(app);
+  mpk::add_eval(app);
+  mpk::add_inspect(app);
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : static_cast<int>(mpk::ErrorKind::usage);
+  } catch (const mpk::Error& e) {
+    fmt::print(stderr, "marlin-pack: {}\n", e.what());
+    return static_cast<int>(e.kind());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "marlin-pack: out of memory\n");
+    return static_cast<int>(mpk::ErrorKind::device);
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "marlin-pack: internal error: {}\n", e.what());
+    return 70;
+  }
+}

@@ -1,0 +1,273 @@
+#include "cli/pipeline/quantize.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <initializer_list>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "cli/pipeline/artifact_writer.hpp"
+#include "cli/pipeline/calibration.hpp"
+#include "cli/pipeline/open_model.hpp"
+#include "model/linear_specs.hpp"
+#include "model/tokenizer/tokenizer.hpp"
+#include "packer/format/error.hpp"
+#include "packer/io/sha256.hpp"
+#include "verify/weight_error.hpp"
+
+namespace mpk {
+namespace fs = std::filesystem;
+namespace {
+
+class Timer {
+ public:
+  explicit Timer(double& total) : total_{total} {}
+  ~Timer() { total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+ private:
+  double& total_;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
+/// sum x x^T of every input of one decoder layer that some quantized linear reads.
+struct LayerHessians {
+  std::vector<std::unique_ptr<MatrixF>> owned;
+  std::map<std::string, MatrixF*> of_module;
+
+  void add(std::span<const Linear* const> linears, ConstMatrixRef x, const SourcePlan& plan) {
+    if (std::ranges::none_of(linears, [&](const Linear* l) { return plan.layers.contains(l->module); }))
+      return;
+    MatrixF*& hessian = of_module[linears.front()->module];
+    if (!hessian) {
+      owned.push_back(std::make_unique<MatrixF>(MatrixF::Zero(x.rows(), x.rows())));
+      for (const Linear* linear : linears) of_module[linear->module] = owned.back().get();
+    }
+    add_gram(x, *of_module[linears.front()->module]);
+  }
+};
+
+std::vector<std::string> module_names(const DecoderConfig& config) {
+  std::vector<std::string> names;
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer)
+    for (const LinearSpec& spec : linear_specs(config, layer)) names.push_back(spec.module);
+  return names;
+}
+
+std::string codes_sha256(const Codes& codes) {
+  return sha256({reinterpret_cast<const std::byte*>(codes.data()), static_cast<std::size_t>(codes.size())});
+}
+
+void refuse_what_does_not_fit(const std::vector<const WeightFormat*>& formats, const SourcePlan& plan) {
+  for (const WeightFormat* format : formats) {
+    std::vector<std::string> reasons;
+    for (const auto& [module, layer] : plan.layers)
+      if (const auto reason = format->refusal(layer.scheme, layer.k, layer.n))
+        reasons.push_back(fmt::format("{}: {}", module, *reason));
+    if (!reasons.empty())
+      throw Error{
+          ErrorKind::unsupported,
+          fmt::format(
+              "format {} cannot hold {} of {} layers; the first: {}\n  choose another --format, another "
+              "--group-size for them (--layer), or keep them in floating point (--ignore)",
+              format->name, reasons.size(), plan.layers.size(), reasons.front())};
+  }
+}
+
+nlohmann::ordered_json recipe_json(const QuantizeJob& job) {
+  const Scheme& scheme = job.recipe.scheme;
+  nlohmann::ordered_json json{
+      {"method", job.method->name},
+      {"type", name_of(scheme.type)},
+      {"group_size", scheme.group_size ? scheme.group_size->value : -1},
+      {"scale_dtype", info(scheme.scale_dtype).name},
+      {"ranges", job.options.ranges == Ranges::mse ? "mse" : "minmax"},
+  };
+  if (job.method->needs_hessian) {
+    json["act_order"] = job.options.act_order == ActOrder::fixed_groups ? "static" : "none";
+    json["damp"] = job.options.damp;
+    json["calibration"] = {{"file", job.calibration.filename().string()},
+                           {"sha256", sha256_of_file(job.calibration)},
+                           {"samples", job.samples},
+                           {"seq_len", job.seq_len}};
+    if (job.seed) json["calibration"]["seed"] = *job.seed;
+  }
+  json["ignore"] = job.recipe.ignore_text;
+  json["layer"] = nlohmann::ordered_json::array();
+  for (const auto& row : job.recipe.overrides) json["layer"].push_back(row.text);
+  return json;
+}
+
+/// The state of one run: everything a layer's turn reads and changes.
+class Run {
+ public:
+  Run(const QuantizeJob& job, const Progress& progress)
+      : job_{job},
+        progress_{progress},
+        model_{open_float_model(job.source)},
+        decoder_{model_.config, *model_.weights},
+        plan_{plan_source(model_.checkpoint, module_names(model_.config), job.recipe,
+                          model_.config.tied_embeddings)} {
+    refuse_what_does_not_fit(job.formats, plan_);
+  }
+
+  QuantizeReport operator()(const Proof& prove) {
+    if (job_.method->needs_hessian) load_windows();
+    StagingDirectory staging{job_.destination};
+    open_artifacts(staging.path());
+    for (std::int64_t i = 0; i < model_.config.num_layers; ++i) {
+      if (progress_) progress_("quantize", i, model_.config.num_layers, "");
+      quantize_layer(i);
+    }
+    if (progress_) progress_("quantize", model_.config.num_layers, model_.config.num_layers, "");
+    finish_artifacts();
+    if (prove) prove(report_);
+    staging.publish();
+    for (auto& artifact : report_.artifacts)
+      artifact.directory = job_.formats.size() == 1 ? job_.destination : job_.destination / artifact.format;
+    return std::move(report_);
+  }
+
+ private:
+  static OpenModel open_float_model(const fs::path& path) {
+    OpenModel model = open_model(path);
+    if (model.checkpoint.config().contains("quantization_config"))
+      throw Error{ErrorKind::unsupported,
+                  fmt::format("{}: already quantized (its config.json has a quantization_config); "
+                              "quantize starts from floating point",
+                              path.string())};
+    return model;
+  }
+
+  void load_windows() {
+    if (progress_) progress_("read calibration", 0, 1, "");
+    windows_ = calibration_windows(load_tokens(job_.calibration, model_.checkpoint.directory()), job_.samples,
+                                   job_.seq_len, job_.seed);
+    Timer timer{report_.seconds.forward};
+    x_ = decoder_.embed(windows_);
+  }
+
+  void open_artifacts(const fs::path& staging) {
+    for (const WeightFormat* format : job_.formats) {
+      const fs::path directory = job_.formats.size() == 1 ? staging : staging / format->name;
+      fs::create_directories(directory);
+      artifacts_.push_back(std::make_unique<ArtifactWriter>(directory, *format, model_.checkpoint, plan_,
+                                                            job_.max_shard_bytes));
+    }
+  }
+
+  /// Runs the calibration tokens through the layer as far as its last linear's input; x_ stays as it is.
+  LayerHessians observe(const DecoderLayer& layer) {
+    LayerHessians hessians;
+    const auto sees = [&](std::initializer_list<const Linear*> linears, const MatrixF& input) {
+      Timer timer{report_.seconds.hessian};
+      hessians.add({linears.begin(), linears.size()}, input, plan_);
+    };
+    LayerStages stages{model_.config, layer, job_.seq_len};
+    const Eigen::Index step = windows_per_chunk(model_.config, job_.seq_len) * job_.seq_len;
+    MatrixF x, input, output;
+    for (Eigen::Index begin = 0; begin < x_.cols(); begin += step) {
+      const auto forward = [&](auto&& stage) {
+        Timer timer{report_.seconds.forward};
+        stage();
+      };
+      forward([&] {
+        x = x_.middleCols(begin, std::min(step, x_.cols() - begin));
+        stages.attention_input(x, input);
+      });
+      sees({&layer.q, &layer.k, &layer.v}, input);
+      forward([&] { stages.attention(input, output); });
+      sees({&layer.o}, output);
+      forward([&] {
+        stages.add_attention(output, x);
+        stages.mlp_input(x, input);
+      });
+      sees({&layer.gate, &layer.up}, input);
+      forward([&] { stages.activation(input, output); });
+      sees({&layer.down}, output);
+    }
+    return hessians;
+  }
+
+  void quantize_layer(std::int64_t index) {
+    DecoderLayer layer = [&] {
+      Timer timer{report_.seconds.load};
+      return decoder_.load_layer(index);
+    }();
+    const bool calibrate = job_.method->needs_hessian;
+    LayerHessians hessians;
+    if (calibrate) hessians = observe(layer);
+    for (Linear* linear : layer.linears())
+      if (plan_.layers.contains(linear->module))
+        within("module " + linear->module, [&] { quantize_linear(*linear, hessians); });
+    if (calibrate && index + 1 < model_.config.num_layers) {
+      Timer timer{report_.seconds.forward};
+      decoder_.forward(layer, job_.seq_len, x_);
+    }
+  }
+
+  void quantize_linear(Linear& linear, const LayerHessians& hessians) {
+    const PlannedLayer& planned = plan_.layers.at(linear.module);
+    QuantizerOptions options = job_.options;
+    options.scheme = planned.scheme;
+    ManifestLayer record{linear.module, planned.scheme, planned.k, planned.n, {}, {}, 0, {}, {}};
+    QuantizedLinear result;
+    {
+      Timer timer{report_.seconds.solve};
+      const MatrixF* hessian = job_.method->needs_hessian ? hessians.of_module.at(linear.module) : nullptr;
+      result = job_.method->run({linear.weight, hessian}, options);
+      if (hessian) {
+        record.relative_loss = result.relative_loss;
+        record.damp = result.damp;
+      }
+    }
+    MatrixF decoded = dequantize(result.matrix);
+    record.weight_error = weight_error(linear.weight, decoded);
+    linear.weight = std::move(decoded);
+    Timer timer{report_.seconds.write};
+    record.codes_sha256 = codes_sha256(result.matrix.codes);
+    for (auto& artifact : artifacts_) artifact->write_layer(record, result.matrix);
+  }
+
+  void finish_artifacts() {
+    Timer timer{report_.seconds.write};
+    for (SourceTensor& tensor : plan_.tensors) {
+      const TensorView view = model_.checkpoint.tensor(tensor.name);
+      report_.source_bytes += view.data.size();
+      tensor.sha256 = sha256(view.data);
+      if (tensor.fate == Fate::copied)
+        for (auto& artifact : artifacts_) artifact->copy_tensor(tensor.name);
+    }
+    std::vector<std::int32_t> sample(
+        windows_.begin(), windows_.begin() + std::min<std::ptrdiff_t>(std::ssize(windows_), job_.seq_len));
+    for (auto& artifact : artifacts_) {
+      artifact->finish(job_.recipe, recipe_json(job_), sample, plan_.tensors);
+      report_.artifacts.push_back(
+          {artifact->format().name, artifact->directory(), artifact->tensor_bytes(), artifact->num_shards()});
+    }
+    report_.layers = artifacts_.front()->layers();
+    report_.kept = plan_.kept;
+    report_.damp_asked = job_.options.damp;
+  }
+
+  const QuantizeJob& job_;
+  const Progress& progress_;
+  OpenModel model_;
+  Decoder decoder_;
+  SourcePlan plan_;
+  std::vector<std::int32_t> windows_;
+  MatrixF x_;  ///< (hidden, M): the calibration tokens' state before the layer whose turn it is
+  std::vector<std::unique_ptr<ArtifactWriter>> artifacts_;
+  QuantizeReport report_;
+};
+
+}  // namespace
+
+QuantizeReport run_quantize(const QuantizeJob& job, const Proof& prove, const Progress& progress) {
+  Run run{job, progress};
+  return run(prove);
+}
+
+}  // namespace mpk

@@ -1,0 +1,133 @@
+#include "cli/pipeline/verify_artifact.hpp"
+
+#include <map>
+
+#include <fmt/format.h>
+
+#include "cli/pipeline/open_model.hpp"
+#include "kernels/gpu.hpp"
+#include "packer/format/error.hpp"
+#include "packer/io/sha256.hpp"
+#include "packer/manifest.hpp"
+
+namespace mpk {
+namespace {
+
+bool decide_gpu(Device device) {
+  if (device == Device::cuda && !gpu_status().usable)
+    throw Error{ErrorKind::device, fmt::format("--device cuda: {}", gpu_status().reason)};
+  return device != Device::cpu && gpu_status().usable;
+}
+
+/// The source must be the one the artifact was made from, and what was copied must be it still.
+void compare_sources(const Manifest& manifest, const Checkpoint& artifact, const Checkpoint& source,
+                     std::vector<std::string>& failures) {
+  for (const SourceTensor& tensor : manifest.source) {
+    if (!source.contains(tensor.name) || sha256(source.tensor(tensor.name).data) != tensor.sha256)
+      failures.push_back(fmt::format("tensor {}: not the one of {} that was quantized", tensor.name,
+                                     source.directory().filename().string()));
+    else if (tensor.fate == Fate::copied &&
+             (!artifact.contains(tensor.name) || sha256(artifact.tensor(tensor.name).data) != tensor.sha256))
+      failures.push_back(fmt::format("tensor {}: no copy of the source's", tensor.name));
+  }
+  if (source.names().size() != manifest.source.size())
+    failures.push_back(fmt::format("the source has {} tensors, {} when it was quantized",
+                                   source.names().size(), manifest.source.size()));
+}
+
+/// Walks the float model over the manifest's sample window and keeps each linear's input while its layer is
+/// checked.
+class SourceInputs {
+ public:
+  SourceInputs(const OpenModel& model, const std::vector<std::int32_t>& tokens)
+      : decoder_{model.config, *model.weights} {
+    if (!tokens.empty()) x_ = decoder_.embed(tokens);
+  }
+
+  void advance(std::int64_t index) {
+    inputs_.clear();
+    weights_.clear();
+    layer_ = decoder_.load_layer(index);
+    for (Linear* linear : layer_.linears()) weights_[linear->module] = &linear->weight;
+    if (x_.size() == 0) return;
+    decoder_.forward(layer_, x_.cols(), x_, [&](std::span<const Linear* const> linears, ConstMatrixRef x) {
+      for (const Linear* linear : linears) inputs_[linear->module] = x;
+    });
+  }
+  const MatrixF* weight(const std::string& module) const {
+    const auto it = weights_.find(module);
+    return it == weights_.end() ? nullptr : it->second;
+  }
+  const MatrixF* input(const std::string& module) const {
+    const auto it = inputs_.find(module);
+    return it == inputs_.end() ? nullptr : &it->second;
+  }
+  std::int64_t num_layers() const { return decoder_.config().num_layers; }
+
+ private:
+  Decoder decoder_;
+  DecoderLayer layer_;
+  MatrixF x_;
+  std::map<std::string, const MatrixF*> weights_;
+  std::map<std::string, MatrixF> inputs_;
+};
+
+CheckedLayer check_one(const ManifestLayer& record, const Checkpoint& artifact, const CheckOptions& options) {
+  PartViews parts = parts_of(artifact, record.module);
+  parts.erase("bias");
+  return check_layer(record, parts, options);
+}
+
+}  // namespace
+
+Device device_named(const std::string& name) {
+  if (name == "auto") return Device::automatic;
+  if (name == "cpu") return Device::cpu;
+  if (name == "cuda") return Device::cuda;
+  throw Error{ErrorKind::usage, fmt::format("--device {}: auto, cpu or cuda", name)};
+}
+
+VerifyReport run_verify(const VerifyJob& job, const Progress& progress) {
+  CheckOptions checks = job.checks;
+  checks.use_gpu = decide_gpu(job.device);
+  const Manifest manifest = read_manifest(job.artifact);
+  const Checkpoint artifact = Checkpoint::open(job.artifact);
+  VerifyReport report;
+  report.format = manifest.format;
+  if (!checks.use_gpu && job.device == Device::automatic)
+    report.note = "products by the CPU decoder, no GPU: " + gpu_status().reason;
+  report.integrity = check_integrity(job.artifact, manifest, artifact);
+
+  std::map<std::string, const ManifestLayer*> pending;
+  for (const ManifestLayer& record : manifest.layers) pending.emplace(record.module, &record);
+  auto step = [&, done = std::int64_t{0}](const ManifestLayer& record) mutable {
+    report.layers.push_back({});
+    CheckedLayer checked = check_one(record, artifact, checks);
+    report.layers.back() = std::move(checked.check);
+    pending.erase(record.module);
+    if (progress) progress("verify", ++done, std::ssize(manifest.layers), record.module);
+    return std::move(checked.matrix);
+  };
+
+  if (!job.source) {
+    for (const ManifestLayer& record : manifest.layers) step(record);
+    return report;
+  }
+  const OpenModel source = open_model(*job.source);
+  compare_sources(manifest, artifact, source.checkpoint, report.failures);
+  SourceInputs inputs{source, manifest.sample_tokens};
+  for (std::int64_t index = 0; index < inputs.num_layers(); ++index) {
+    inputs.advance(index);
+    for (const ManifestLayer& record : manifest.layers)
+      if (const MatrixF* weight = inputs.weight(record.module); weight && pending.contains(record.module)) {
+        const QuantizedMatrix matrix = step(record);
+        if (matrix.codes.size() > 0)
+          check_against_source(report.layers.back(), record, matrix, *weight, inputs.input(record.module));
+      }
+  }
+  for (const auto& [module, record] : pending)
+    report.failures.push_back(fmt::format("{}: the source has no such layer", module));
+  return report;
+}
+
+}  // namespace mpk

@@ -1,0 +1,163 @@
+#include <memory>
+#include <omp.h>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "cli/commands.hpp"
+#include "cli/pipeline/evaluate.hpp"
+#include "cli/pipeline/quantize.hpp"
+#include "cli/pipeline/verify_artifact.hpp"
+#include "cli/reports.hpp"
+#include "cli/terminal.hpp"
+#include "packer/format/error.hpp"
+
+namespace mpk {
+namespace {
+
+struct QuantizeOptions {
+  std::string source, destination, method = "gptq", act_order = "static", ranges = "mse", device = "auto",
+                                   json;
+  std::string calibration, eval_text, scale_dtype = "float16";
+  std::vector<std::string> formats{"marlin"}, ignore, layers;
+  int bits = 4, threads = 0;
+  std::int64_t group_size = 128, samples = 128, seq_len = 512;
+  std::uint64_t max_shard_size = 5'000'000'000;
+  std::optional<std::uint64_t> seed;
+  double damp = 0.01;
+  bool verify = true;
+};
+
+QuantizeJob job_from(const QuantizeOptions& o) {
+  QuantizeJob job;
+  job.source = o.source;
+  job.destination = o.destination;
+  std::set<std::string> seen;
+  for (const std::string& name : o.formats)
+    if (seen.insert(name).second) job.formats.push_back(weight_format_named(name));
+  for (const Method& method : methods())
+    if (o.method == method.name) job.method = &method;
+  job.recipe.scheme = {symmetric_type(o.bits), group_size_from(o.group_size),
+                       o.scale_dtype == "bfloat16" ? DType::BF16 : DType::F16};
+  job.recipe.ignore_text = o.ignore;
+  for (const std::string& text : o.ignore) job.recipe.ignore.push_back(parse_regex(text, "--ignore"));
+  for (const std::string& text : o.layers) job.recipe.overrides.push_back(parse_layer_override(text));
+  job.options.act_order = o.act_order == "static" ? ActOrder::fixed_groups : ActOrder::none;
+  job.options.ranges = o.ranges == "mse" ? Ranges::mse : Ranges::minmax;
+  job.options.damp = o.damp;
+  job.calibration = o.calibration;
+  job.samples = o.samples;
+  job.seq_len = o.seq_len;
+  job.seed = o.seed;
+  job.max_shard_bytes = o.max_shard_size;
+  if (job.method->needs_hessian && o.calibration.empty())
+    throw Error{ErrorKind::usage,
+                fmt::format("--method {} needs --calibration TEXT (rtn needs none)", o.method)};
+  return job;
+}
+
+void compare_perplexity(const QuantizeOptions& o, const QuantizeReport& report, ProgressDisplay& display,
+                        const Output& out, nlohmann::ordered_json& json) {
+  const Perplexity before = evaluate(o.source, o.eval_text, o.seq_len, display.callback());
+  json["perplexity"]["float"] = before.value;
+  for (const auto& artifact : report.artifacts) {
+    const Perplexity after = evaluate(artifact.directory, o.eval_text, o.seq_len, display.callback());
+    json["perplexity"][artifact.format] = after.value;
+    out.line(fmt::format("perplexity  {:.3f} -> {:.3f} ({:+.2f} %) as {} on {}, {} windows of {} tokens",
+                         before.value, after.value, 100.0 * (after.value / before.value - 1.0),
+                         artifact.format, std::filesystem::path{o.eval_text}.filename().string(),
+                         after.windows, o.seq_len));
+  }
+}
+
+void run(const QuantizeOptions& o) {
+  if (o.threads > 0) omp_set_num_threads(o.threads);
+  const Device device = device_named(o.device);
+  const QuantizeJob job = job_from(o);
+  const Output out{o.json};
+  ProgressDisplay display;
+  nlohmann::ordered_json json;
+
+  const auto prove = [&](const QuantizeReport& report) {
+    print_quantize(report, out);
+    json["quantize"] = to_json(report);
+    if (!o.verify) return;
+    for (const auto& artifact : report.artifacts) {
+      VerifyJob verify;
+      verify.artifact = artifact.directory;
+      verify.source = job.source;
+      verify.device = device;
+      const VerifyReport verdict = run_verify(verify, display.callback());
+      print_verdict(verdict, out);
+      json["verify"][artifact.format] = to_json(verdict);
+      if (!verdict.passed())
+        throw Error{ErrorKind::mismatch,
+                    fmt::format("the {} artifact did not pass its verification; nothing was written to {}",
+                                artifact.format, o.destination)};
+    }
+  };
+  const QuantizeReport report = run_quantize(job, prove, display.callback());
+  if (!o.eval_text.empty()) compare_perplexity(o, report, display, out, json);
+  out.json(json);
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& root) {
+  auto o = std::make_shared<QuantizeOptions>();  // lives as long as the callback
+  auto* cmd = root.add_subcommand("quantize", "float checkpoint -> quantized, packed, proven checkpoint");
+  std::vector<std::string> method_names, format_names;
+  for (const Method& method : methods()) method_names.emplace_back(method.name);
+  for (const WeightFormat& format : weight_formats()) format_names.emplace_back(format.name);
+
+  cmd->add_option("source", o->source, "checkpoint directory or .safetensors file")->required();
+  cmd->add_option("-o,--output", o->destination, "directory to create; must not exist yet")->required();
+  cmd->add_option("--method", o->method)->check(CLI::IsMember(method_names))->capture_default_str();
+  cmd->add_option("--bits", o->bits)->check(CLI::IsMember({4, 8}))->capture_default_str();
+  cmd->add_option("--group-size", o->group_size, "weights per scale; -1: one scale per output")
+      ->check(CLI::IsMember({32, 64, 128, -1}))
+      ->capture_default_str();
+  cmd->add_option("--act-order", o->act_order, "static: solve columns by falling Hessian diagonal")
+      ->check(CLI::IsMember({"none", "static"}))
+      ->capture_default_str();
+  cmd->add_option("--ranges", o->ranges, "mse: search each group's range")
+      ->check(CLI::IsMember({"minmax", "mse"}))
+      ->capture_default_str();
+  cmd->add_option("--calibration", o->calibration,
+                  "text, or token ids (.safetensors, .npy, .jsonl), for methods that need data");
+  cmd->add_option("--samples", o->samples, "calibration windows")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  cmd->add_option("--seq-len", o->seq_len, "tokens per window")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  cmd->add_option("--seed", o->seed, "draw the windows at random instead of taking the first");
+  cmd->add_option("--damp", o->damp, "added to the Hessian's diagonal, in units of its mean")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  cmd->add_option("--ignore", o->ignore,
+                  "regular expression of modules to keep in floating point; repeatable");
+  cmd->add_option("--layer", o->layers,
+                  "REGEX=bits:8,group:64 for some modules; repeatable, the last match wins");
+  cmd->add_option("--format", o->formats,
+                  "one or more, comma separated; several are written to DIR/FORMAT each")
+      ->delimiter(',')
+      ->check(CLI::IsMember(format_names))
+      ->capture_default_str();
+  cmd->add_option("--scale-dtype", o->scale_dtype)
+      ->check(CLI::IsMember({"float16", "bfloat16"}))
+      ->capture_default_str();
+  cmd->add_option("--max-shard-size", o->max_shard_size, "bytes, or 500MB, 5GB")
+      ->transform(CLI::AsSizeValue(true))
+      ->capture_default_str();
+  cmd->add_option("--eval", o->eval_text, "text to measure perplexity on, before and after");
+  cmd->add_flag("--verify,!--no-verify", o->verify, "prove the artifact after writing it (default)");
+  cmd->add_option("--device", o->device, "where the proof runs its GEMM; quantizing itself runs on the CPU")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  cmd->add_option("--threads", o->threads, "0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
+  cmd->add_option("--json", o->json, "write the results to a file, or - for standard output");
+  cmd->callback([o] { run(*o); });
+}
+
+}  // namespace mpk

@@ -1,0 +1,147 @@
+#include "cli/reports.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+namespace mpk {
+namespace {
+
+std::string group_text(const Scheme& scheme) {
+  return scheme.group_size ? std::to_string(scheme.group_size->value) : "column";
+}
+
+std::string optional_text(const std::optional<double>& value) {
+  return value ? fmt::format("{:.5f}", *value) : "-";
+}
+
+double mean(const std::vector<LayerCheck>& layers, std::optional<double> LayerCheck::*member) {
+  double sum = 0;
+  std::int64_t count = 0;
+  for (const LayerCheck& layer : layers)
+    if (layer.*member) {
+      sum += *(layer.*member);
+      ++count;
+    }
+  return count > 0 ? sum / static_cast<double>(count) : 0;
+}
+
+}  // namespace
+
+void print_quantize(const QuantizeReport& report, const Output& out) {
+  double loss = 0, error = 0;
+  for (const ManifestLayer& layer : report.layers) {
+    loss += layer.relative_loss.value_or(0);
+    error += layer.weight_error;
+    if (layer.damp && *layer.damp > 0 && layer.relative_loss && *layer.damp > report.damp_asked)
+      out.line(fmt::format("note        {}: the Hessian needed damping {:g} instead of {:g}", layer.module,
+                           *layer.damp, report.damp_asked));
+  }
+  const auto count = static_cast<double>(report.layers.size());
+  const bool calibrated = report.layers.front().relative_loss.has_value();
+  out.line(fmt::format("quantized   {} linear layers, {} kept in floating point; weight error mean {:.4f}{}",
+                       report.layers.size(), report.kept.size(), error / count,
+                       calibrated ? fmt::format(", calibration loss mean {:.5f}", loss / count) : ""));
+  for (const auto& artifact : report.artifacts)
+    out.line(fmt::format("size        {} -> {} ({:.2f}x) as {}, {} file{}", human_bytes(report.source_bytes),
+                         human_bytes(artifact.bytes),
+                         static_cast<double>(report.source_bytes) / static_cast<double>(artifact.bytes),
+                         artifact.format, artifact.shards, artifact.shards == 1 ? "" : "s"));
+  const auto& s = report.seconds;
+  out.line(fmt::format(
+      "time        {}: load {:.1f}, forward {:.1f}, Hessians {:.1f}, solve {:.1f}, write {:.1f} s",
+      human_seconds(s.load + s.forward + s.hessian + s.solve + s.write), s.load, s.forward, s.hessian,
+      s.solve, s.write));
+}
+
+nlohmann::ordered_json to_json(const QuantizeReport& report) {
+  nlohmann::ordered_json json{{"source_bytes", report.source_bytes}};
+  for (const auto& artifact : report.artifacts)
+    json["artifacts"].push_back({{"format", artifact.format},
+                                 {"directory", artifact.directory.string()},
+                                 {"bytes", artifact.bytes},
+                                 {"shards", artifact.shards}});
+  const auto& s = report.seconds;
+  json["seconds"] = {{"load", s.load},
+                     {"forward", s.forward},
+                     {"hessian", s.hessian},
+                     {"solve", s.solve},
+                     {"write", s.write}};
+  for (const ManifestLayer& layer : report.layers) {
+    nlohmann::ordered_json row{{"module", layer.module},
+                               {"type", name_of(layer.scheme.type)},
+                               {"group_size", layer.scheme.group_size ? layer.scheme.group_size->value : -1},
+                               {"weight_error", layer.weight_error}};
+    if (layer.relative_loss) row["relative_loss"] = *layer.relative_loss;
+    if (layer.damp) row["damp"] = *layer.damp;
+    json["layers"].push_back(std::move(row));
+  }
+  json["kept"] = report.kept;
+  return json;
+}
+
+void print_layers(const VerifyReport& report, const Output& out) {
+  std::size_t width = 6;
+  for (const LayerCheck& layer : report.layers) width = std::max(width, layer.module.size());
+  out.line(fmt::format("{:<{}}  {:>6} {:>6}  {:>6} {:>6}  {:>5} {:>5} {:>5}  {:>9}  {:>8} {:>8}", "layer",
+                       width, "K", "N", "type", "group", "bytes", "codes", "twice", "GEMM/bnd", "w error",
+                       "y error"));
+  const auto tick = [](bool good) { return good ? "ok" : "BAD"; };
+  for (const LayerCheck& layer : report.layers)
+    out.line(fmt::format("{:<{}}  {:>6} {:>6}  {:>6} {:>6}  {:>5} {:>5} {:>5}  {:>9.3f}  {:>8} {:>8}",
+                         layer.module, width, layer.k.value, layer.n.value, name_of(layer.scheme.type),
+                         group_text(layer.scheme), tick(layer.round_trip), tick(layer.codes_recorded),
+                         tick(layer.decoders_agree), layer.worst_product(), optional_text(layer.weight_error),
+                         optional_text(layer.output_error)));
+}
+
+void print_verdict(const VerifyReport& report, const Output& out) {
+  const auto failures = report.all_failures();
+  for (const std::string& failure : failures) out.line("FAILED      " + failure);
+  std::int64_t exact = 0;
+  double worst = 0;
+  for (const LayerCheck& layer : report.layers) {
+    exact += layer.round_trip && layer.codes_recorded && layer.decoders_agree;
+    worst = std::max(worst, layer.worst_product());
+  }
+  std::string line = fmt::format(
+      "verified    {}: {} in {} files hashed; {} of {} layers exact both ways; {} worst {:.2f} of bound",
+      report.format, human_bytes(report.integrity.bytes), report.integrity.files, exact, report.layers.size(),
+      report.layers.empty() ? "product" : report.layers.front().kernel, worst);
+  if (!report.layers.empty() && report.layers.front().weight_error)
+    line += fmt::format("; weight error {:.4f}", mean(report.layers, &LayerCheck::weight_error));
+  if (!report.layers.empty() && report.layers.front().output_error)
+    line += fmt::format(", output error {:.4f}", mean(report.layers, &LayerCheck::output_error));
+  if (!report.note.empty()) out.line("note        " + report.note);
+  out.line(line + (failures.empty() ? ": ok" : fmt::format(": FAILED ({})", failures.size())));
+}
+
+nlohmann::ordered_json to_json(const VerifyReport& report) {
+  nlohmann::ordered_json json{{"passed", report.passed()},
+                              {"format", report.format},
+                              {"files", report.integrity.files},
+                              {"tensors", report.integrity.tensors},
+                              {"bytes_hashed", report.integrity.bytes},
+                              {"failures", report.all_failures()}};
+  if (!report.note.empty()) json["note"] = report.note;
+  json["layers"] = nlohmann::ordered_json::array();
+  for (const LayerCheck& layer : report.layers) {
+    nlohmann::ordered_json row{{"module", layer.module},
+                               {"k", layer.k.value},
+                               {"n", layer.n.value},
+                               {"type", name_of(layer.scheme.type)},
+                               {"group_size", layer.scheme.group_size ? layer.scheme.group_size->value : -1},
+                               {"round_trip", layer.round_trip},
+                               {"codes_recorded", layer.codes_recorded},
+                               {"decoders_agree", layer.decoders_agree},
+                               {"kernel", layer.kernel}};
+    for (const GemmCheck& check : layer.products)
+      row["products"].push_back({{"m", check.m.value}, {"worst_of_bound", check.worst}});
+    if (layer.weight_error) row["weight_error"] = *layer.weight_error;
+    if (layer.output_error) row["output_error"] = *layer.output_error;
+    json["layers"].push_back(std::move(row));
+  }
+  return json;
+}
+
+}  // namespace mpk

@@ -1,0 +1,144 @@
+#include "verify/layer_check.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "kernels/gpu.hpp"
+#include "packer/format/error.hpp"
+#include "packer/io/sha256.hpp"
+#include "verify/activations.hpp"
+#include "verify/fragment_decoder.hpp"
+#include "verify/weight_error.hpp"
+
+namespace mpk {
+namespace {
+
+bool same_bytes(const std::vector<Part>& made, const PartViews& stored) {
+  return made.size() == stored.size() && std::ranges::all_of(made, [&](const Part& part) {
+           const auto it = stored.find(part.suffix);
+           return it != stored.end() && std::ranges::equal(part.tensor.data, it->second.data);
+         });
+}
+
+bool same_bits(const QuantizedMatrix& a, const QuantizedMatrix& b) {
+  return a.codes == b.codes && a.scales.size() == b.scales.size() &&
+         std::memcmp(a.scales.data(), b.scales.data(),
+                     static_cast<std::size_t>(a.scales.size()) * sizeof(float)) == 0;
+}
+
+template <class T>
+std::vector<T> elements(const TensorView& tensor) {
+  std::vector<T> values(tensor.data.size() / sizeof(T));
+  std::memcpy(values.data(), tensor.data.data(), values.size() * sizeof(T));
+  return values;
+}
+
+/// The artifact's own bytes for the kernel, where a kernel reads this layout: {words, scales}.
+struct KernelOperands {
+  const TensorView* words = nullptr;
+  const TensorView* scales = nullptr;
+};
+KernelOperands kernel_operands(const ManifestLayer& record, const PartViews& parts) {
+  struct Row {
+    const char *layout, *words, *scales;
+  };
+  constexpr Row kRows[] = {{"marlin", "qweight", "scales"}, {"marlin-original", "B", "s"}};
+  if (record.scheme.scale_dtype != DType::F16) return {};
+  for (const Row& row : kRows)
+    if (record.layout == row.layout) return {&parts.at(row.words), &parts.at(row.scales)};
+  return {};
+}
+
+void check_products(LayerCheck& check, const ManifestLayer& record, const PartViews& parts,
+                    const QuantizedMatrix& unpacked, const QuantizedMatrix& by_fragments,
+                    const CheckOptions& options) {
+  const MatrixF weights = dequantize(unpacked);
+  const KernelOperands operands = kernel_operands(record, parts);
+  const bool on_gpu = options.use_gpu && operands.words != nullptr;
+  check.kernel = on_gpu ? gpu_status().name : "CPU decoder";
+  std::optional<GpuLinear> linear;
+  if (on_gpu)
+    linear.emplace(record.scheme.type,
+                   record.scheme.groups(record.k).value > 1 ? record.scheme.group_size : std::nullopt,
+                   record.k, record.n, elements<std::uint32_t>(*operands.words),
+                   elements<std::uint16_t>(*operands.scales));
+  for (const M m : options.rows) {
+    const auto activations = outlier_activations(m, record.k, options.seed);
+    Reference reference;
+    std::vector<std::uint16_t> output;
+    if (on_gpu) {
+      GpuReference exact = gpu_reference({weights.data(), static_cast<std::size_t>(weights.size())}, record.k,
+                                         record.n, activations, m);
+      reference = {std::move(exact.product), std::move(exact.magnitude)};
+      output = linear->multiply(activations, m);
+    } else {
+      reference = reference_product(weights, activations, m);
+      output = emulate_kernel(by_fragments, activations, m);
+    }
+    check.products.push_back(
+        check_product(output, reference, activations, record.scheme, record.k, record.n, m));
+    if (!check.products.back().passed())
+      check.failures.push_back(
+          fmt::format("{}: the product of {} rows is off by {:.3g} times the error bound", check.kernel,
+                      m.value, check.products.back().worst));
+  }
+}
+
+}  // namespace
+
+CheckedLayer check_layer(const ManifestLayer& record, const PartViews& parts, const CheckOptions& options) {
+  CheckedLayer result;
+  LayerCheck& check = result.check;
+  check.module = record.module;
+  check.scheme = record.scheme;
+  check.k = record.k;
+  check.n = record.n;
+  const WeightFormat* format = weight_format_named(record.layout);
+  if (!format) {
+    check.failures.push_back(fmt::format("layout {} is unknown to this version", record.layout));
+    return result;
+  }
+  try {
+    result.matrix = format->decode(parts, record.scheme, record.k, record.n);
+    check.round_trip = same_bytes(format->encode(result.matrix), parts);
+    if (!check.round_trip) check.failures.emplace_back("packing the unpacked codes again gives other bytes");
+    const Codes& codes = result.matrix.codes;
+    check.codes_recorded = sha256({reinterpret_cast<const std::byte*>(codes.data()),
+                                   static_cast<std::size_t>(codes.size())}) == record.codes_sha256;
+    if (!check.codes_recorded)
+      check.failures.emplace_back("the unpacked codes are not the ones the quantizer made");
+    const QuantizedMatrix by_fragments =
+        decode_by_fragments(record.layout, parts, record.scheme, record.k, record.n);
+    check.decoders_agree = same_bits(by_fragments, result.matrix);
+    if (!check.decoders_agree) check.failures.emplace_back("the two decoders read different codes or scales");
+    check_products(check, record, parts, result.matrix, by_fragments, options);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::device) throw;
+    check.failures.emplace_back(error.what());
+  }
+  return result;
+}
+
+void check_against_source(LayerCheck& check, const ManifestLayer& record, const QuantizedMatrix& matrix,
+                          const MatrixF& original, const MatrixF* inputs) {
+  if (original.rows() != matrix.codes.rows() || original.cols() != matrix.codes.cols()) {
+    check.failures.push_back(fmt::format("the source's weight is ({}, {}), the packed one ({}, {})",
+                                         original.cols(), original.rows(), matrix.codes.cols(),
+                                         matrix.codes.rows()));
+    return;
+  }
+  const MatrixF decoded = dequantize(matrix);
+  check.weight_error = weight_error(original, decoded);
+  if (inputs) check.output_error = output_error(original, decoded, *inputs);
+  // The same sums in the same order; only another compiler's vectorization may move the last digits.
+  constexpr double kSummation = 1e-9;
+  if (!(std::abs(*check.weight_error - record.weight_error) <= kSummation * record.weight_error))
+    check.failures.push_back(
+        fmt::format("weight error {:.6g} against this source, {:.6g} when it was quantized",
+                    *check.weight_error, record.weight_error));
+}
+
+}  // namespace mpk
