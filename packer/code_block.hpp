@@ -1,6 +1,6 @@
 #pragma once
-// Up to 64 x 64 codes in a buffer of their own. A (K, N) matrix is column-major with K often a power of two,
-// so that the columns of one tile fall into the same cache set; whole cache lines are fetched once, into
+// Up to 256 x 64 codes in a buffer of their own. A (K, N) matrix is column-major with K often a power of two:
+// the columns of one tile fall into the same cache set and on 64 pages. So long runs are fetched once, into
 // here, and packed from here.
 
 #include <algorithm>
@@ -51,15 +51,14 @@ struct CodeBlock {
   }
 };
 
-/// Where tile code (k, n), source index k * kTileN + n of a layout, stands in a block that begins with the
-/// tile.
+/// Tile code (k, n) is source index k * kTileN + n of a layout; this is its place in a block that begins
+/// with the tile.
 constexpr int block_index(int tile_source) {
   return tile_source % kTileN * kBlockRows + tile_source / kTileN;
 }
 
 /// A layout of a tile, taken apart: code `field` of word `word` comes from block index of_field[field] +
-/// of_word[word]. That is what mixed radix gives when words end on a digit's end, and it is checked for every
-/// code.
+/// of_word[word]. Mixed radix splits so wherever a word ends on a digit's end; is_exact checks every code.
 template <DigitMap kMap, int kBits>
 struct TileGather {
   static constexpr int kFields = 32 / kBits, kWords = kMap.size() / kFields;

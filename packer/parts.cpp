@@ -14,6 +14,12 @@ PartViews views_of(std::span<const Part> parts) {
   return views;
 }
 
+const TensorView& part_of(const PartViews& parts, std::string_view suffix) {
+  const auto found = parts.find(suffix);
+  if (found == parts.end()) throw Error{ErrorKind::bad_input, fmt::format("there is no {}", suffix)};
+  return found->second;
+}
+
 std::size_t num_bytes(const PartSpec& spec) {
   std::size_t bytes = static_cast<std::size_t>(info(spec.dtype).bits / 8);
   for (std::int64_t extent : spec.shape) bytes *= static_cast<std::size_t>(extent);
@@ -23,9 +29,7 @@ std::size_t num_bytes(const PartSpec& spec) {
 void require(const PartViews& parts, std::span<const PartSpec> specs) {
   const auto fail = [](const std::string& what) { throw Error{ErrorKind::bad_input, what}; };
   for (const PartSpec& spec : specs) {
-    const auto found = parts.find(spec.suffix);
-    if (found == parts.end()) fail(fmt::format("there is no {}", spec.suffix));
-    const TensorView& part = found->second;
+    const TensorView& part = part_of(parts, spec.suffix);
     if (part.dtype != spec.dtype)
       fail(fmt::format("{} is {}, not {}", spec.suffix, info(part.dtype).name, info(spec.dtype).name));
     if (part.shape != spec.shape)

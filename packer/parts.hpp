@@ -6,6 +6,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "packer/format/tensor.hpp"
@@ -30,6 +31,9 @@ struct Part {
 using PartViews = std::map<std::string, TensorView, std::less<>>;
 
 PartViews views_of(std::span<const Part> parts);
+
+/// Throws Error{bad_input} if there is no such part.
+const TensorView& part_of(const PartViews& parts, std::string_view suffix);
 
 /// Throws Error{bad_input} unless `parts` are exactly `specs`: same suffixes, dtypes and shapes, and as many
 /// bytes as the shape needs. The message names the suffix.

@@ -29,10 +29,14 @@ std::optional<StoredMatrix> recognize(const PartViews& parts) {
   for (const WeightFormat& format : weight_formats()) {
     const bool all_there = std::ranges::all_of(
         format.suffixes, [&](std::string_view suffix) { return own.find(suffix) != own.end(); });
-    if (all_there && own.size() == format.suffixes.size())
-      return within(std::string{"format "} + format.name, [&] {
-        return StoredMatrix{&format, format.geometry(own)};
-      });
+    if (!all_there || own.size() != format.suffixes.size()) continue;
+    return within(std::string{"format "} + format.name, [&] {
+      const Geometry found = format.geometry(own);
+      if (const auto why = format.refusal(found.scheme, found.k, found.n))
+        throw Error{ErrorKind::unsupported, *why};
+      require(own, format.specs(found.scheme, found.k, found.n));
+      return StoredMatrix{&format, found};
+    });
   }
   return std::nullopt;
 }

@@ -65,8 +65,8 @@ struct StoredMatrix {
 };
 
 /// Which row wrote the tensors of one module ("bias" aside): the one with exactly these suffixes. nullopt:
-/// none of ours, for instance a float weight. Reads dtypes and shapes only. Throws Error{bad_input} if these
-/// contradict each other.
+/// none of ours, for instance a float weight. Looks at dtypes, shapes and sizes, never at the data. Throws
+/// Error{bad_input} if these contradict each other, Error{unsupported} if the row refuses such a matrix.
 std::optional<StoredMatrix> recognize(const PartViews& parts);
 
 }  // namespace mpk

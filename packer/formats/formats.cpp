@@ -68,9 +68,7 @@ void require_consistent(const QuantizedMatrix& q) {
 }
 
 Extents matrix_extents(const PartViews& parts, std::string_view suffix) {
-  const auto found = parts.find(suffix);
-  if (found == parts.end()) throw Error{ErrorKind::bad_input, fmt::format("there is no {}", suffix)};
-  const Shape& shape = found->second.shape;
+  const Shape& shape = part_of(parts, suffix).shape;
   constexpr std::int64_t kMax = std::int64_t{1} << 34;  // 8-bit words of one row of tiles: 4 N
   if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1 || shape[0] > kMax || shape[1] > kMax)
     throw Error{ErrorKind::bad_input, fmt::format("{} has shape {}, no matrix", suffix, to_string(shape))};
@@ -90,8 +88,7 @@ Scheme scheme_from(std::int64_t bits, K k, Groups groups, DType scale_dtype) {
       scheme.group_size = GroupSize{k.value / groups.value};
       return scheme;
     }
-  throw Error{ErrorKind::bad_input,
-              fmt::format("qweight holds {} bits per code by its shape; 4 and 8 are known", bits)};
+  throw Error{ErrorKind::bad_input, fmt::format("the shapes say {} bits per code; 4 and 8 are known", bits)};
 }
 
 std::map<std::string, Scheme> real_exceptions(const CheckpointSchemes& schemes) {
@@ -115,7 +112,8 @@ nlohmann::json gptq_config(const char* checkpoint_format, const CheckpointScheme
   // Readers take the first rule that matches; anchored at both ends, no two of ours match one name.
   nlohmann::json rules = nlohmann::json::object();
   for (const auto& [module, scheme] : real_exceptions(schemes))
-    rules["+:" + exactly(module)] = {{"bits", scheme.type.bits}, {"group_size", group_size_number(scheme)}};
+    if (scheme.type != schemes.common.type || scheme.group_size != schemes.common.group_size)
+      rules["+:" + exactly(module)] = {{"bits", scheme.type.bits}, {"group_size", group_size_number(scheme)}};
   for (const std::string& module : schemes.unquantized)
     if (module != "lm_head") rules["-:" + exactly(module)] = nlohmann::json::object();
   if (!rules.empty()) config["dynamic"] = rules;

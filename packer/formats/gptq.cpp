@@ -86,17 +86,17 @@ void require_original_order(std::span<const std::byte> g_idx, std::int64_t rows_
 QuantizedMatrix decode(const PartViews& parts, const Scheme& scheme, K k, N n) {
   refuse(refusal, scheme, k, n);
   require(parts, specs(scheme, k, n));
-  require_symmetric(parts.at("qzeros").data, scheme.type);
-  require_original_order(parts.at("g_idx").data, scheme.rows_per_group(k));
-  return {scheme, unpack_gptq(parts.at("qweight").data, k, n, scheme.type), within("scales", [&] {
-            return load_scales(parts.at("scales").data, scheme.groups(k), n, scheme.scale_dtype,
+  require_symmetric(part_of(parts, "qzeros").data, scheme.type);
+  require_original_order(part_of(parts, "g_idx").data, scheme.rows_per_group(k));
+  return {scheme, unpack_gptq(part_of(parts, "qweight").data, k, n, scheme.type), within("scales", [&] {
+            return load_scales(part_of(parts, "scales").data, scheme.groups(k), n, scheme.scale_dtype,
                                ScaleOrder::plain);
           })};
 }
 
 Geometry geometry(const PartViews& parts) {
   const Extents qweight = matrix_extents(parts, "qweight"), scales = matrix_extents(parts, "scales");
-  const Shape& g_idx = parts.find("g_idx")->second.shape;
+  const Shape& g_idx = part_of(parts, "g_idx").shape;
   if (g_idx.size() != 1 || g_idx[0] < 1 || qweight.rows * 32 % g_idx[0] != 0)
     throw Error{ErrorKind::bad_input,
                 fmt::format("g_idx {} and qweight ({}, {}) do not make a whole number of bits per code",
@@ -105,9 +105,8 @@ Geometry geometry(const PartViews& parts) {
     throw Error{ErrorKind::bad_input,
                 fmt::format("scales have {} columns, qweight {}", scales.cols, qweight.cols)};
   const K k{g_idx[0]};
-  return {
-      scheme_from(qweight.rows * 32 / k.value, k, Groups{scales.rows}, parts.find("scales")->second.dtype), k,
-      N{qweight.cols}};
+  return {scheme_from(qweight.rows * 32 / k.value, k, Groups{scales.rows}, part_of(parts, "scales").dtype), k,
+          N{qweight.cols}};
 }
 
 nlohmann::json quantization_config(const CheckpointSchemes& schemes) {

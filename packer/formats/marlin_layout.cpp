@@ -30,8 +30,9 @@ QuantizedMatrix decode_marlin(const MarlinNames& names, const PartViews& parts, 
                               N n) {
   require(parts, marlin_specs(names, scheme, k, n));
   const Groups groups = scheme.groups(k);
-  return {scheme, unpack_marlin(parts.at(names.codes).data, k, n, scheme.type), within(names.scales, [&] {
-            return load_scales(parts.at(names.scales).data, groups, n, scheme.scale_dtype,
+  return {scheme, unpack_marlin(part_of(parts, names.codes).data, k, n, scheme.type),
+          within(names.scales, [&] {
+            return load_scales(part_of(parts, names.scales).data, groups, n, scheme.scale_dtype,
                                marlin_scale_order(groups));
           })};
 }
@@ -44,9 +45,8 @@ Geometry marlin_geometry(const MarlinNames& names, const PartViews& parts) {
     throw Error{ErrorKind::bad_input,
                 fmt::format("{} has {} words a row, {} has {} columns; 2 or 4 words a column are known",
                             names.codes, codes.cols, names.scales, n.value)};
-  return {
-      scheme_from(codes.cols / n.value * 2, k, Groups{scales.rows}, parts.find(names.scales)->second.dtype),
-      k, n};
+  return {scheme_from(codes.cols / n.value * 2, k, Groups{scales.rows}, part_of(parts, names.scales).dtype),
+          k, n};
 }
 
 }  // namespace mpk::formats

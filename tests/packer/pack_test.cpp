@@ -1,0 +1,223 @@
+// Where each code sits, against drawings that go from (k, n) to the bits; packer/ goes from the word to its
+// source.
+
+#include "packer/pack.hpp"
+
+#include <cstring>
+#include <omp.h>
+#include <vector>
+
+#include "packer/unpack.hpp"
+#include "tests/packer/random_matrix.hpp"
+
+using namespace mpk;
+using namespace mpk::test;
+
+namespace {
+
+using Words = std::vector<std::uint32_t>;
+
+/// Through a buffer that starts at an odd address.
+template <class Pack>
+Words packed(Pack pack, const Codes& codes, ScalarType type) {
+  const std::size_t size = packed_bytes(K{codes.rows()}, N{codes.cols()}, type);
+  std::vector<std::byte> bytes(size + 1);
+  pack(codes, type, std::span{bytes}.subspan(1));
+  Words words(size / 4);
+  std::memcpy(words.data(), bytes.data() + 1, size);
+  return words;
+}
+template <class Unpack>
+Codes unpacked(Unpack unpack, const Words& words, K k, N n, ScalarType type) {
+  std::vector<std::byte> bytes(words.size() * 4 + 1);
+  std::memcpy(bytes.data() + 1, words.data(), words.size() * 4);
+  return unpack(std::span<const std::byte>{bytes}.subspan(1), k, n, type);
+}
+
+// ---- the drawings
+// --------------------------------------------------------------------------------------------
+
+/// The mma.m16n8k16 B fragment: lane 4 g + t holds column g of rows 2t, 2t+1 and 2t+8, 2t+9.
+int lane_of(int row, int col) {
+  return col % 8 * 4 + row % 8 / 2;
+}
+
+unsigned marlin_u4_at(const Words& words, N n, int row, int col) {
+  const int nibble = row % 2 * 4 + col % 16 / 8 * 2 + row % 16 / 8;
+  const auto word = row / 16 * n.value * 2 + col / 64 * 128 + lane_of(row, col) * 4 + col % 64 / 16;
+  return (words.at(static_cast<std::size_t>(word)) >> (4 * nibble)) & 15u;
+}
+
+unsigned marlin_u8_at(const Words& words, N n, int row, int col) {
+  const int byte = row % 16 / 8 + row % 2 * 2;
+  const auto word =
+      row / 16 * n.value * 4 + col / 64 * 256 + lane_of(row, col) * 8 + col % 64 / 16 * 2 + col % 16 / 8;
+  return (words.at(static_cast<std::size_t>(word)) >> (8 * byte)) & 255u;
+}
+
+unsigned gptq_at(const Words& words, N n, int bits, int row, int col) {
+  const std::int64_t bit = std::int64_t{row} * bits;  // of the stream down column `col`
+  return (words.at(static_cast<std::size_t>(bit / 32 * n.value + col)) >> (bit % 32)) & ((1u << bits) - 1);
+}
+
+struct Place {
+  Eigen::Index k, n;
+};
+template <class CodeAt>
+std::optional<Place> first_mismatch(const Codes& codes, CodeAt code_at) {
+  for (Eigen::Index n = 0; n < codes.cols(); ++n)
+    for (Eigen::Index k = 0; k < codes.rows(); ++k)
+      if (code_at(static_cast<int>(k), static_cast<int>(n)) != codes(k, n)) return Place{k, n};
+  return std::nullopt;
+}
+
+Codes linear_codes(int rows, int cols, int step_k, int step_n, int bits) {
+  Codes codes(rows, cols);
+  for (int n = 0; n < cols; ++n)
+    for (int k = 0; k < rows; ++k)
+      codes(k, n) = static_cast<std::uint8_t>((step_k * k + step_n * n) & ((1 << bits) - 1));
+  return codes;
+}
+
+Words first(const Words& words, std::size_t count, std::size_t from = 0) {
+  return {words.begin() + static_cast<std::ptrdiff_t>(from),
+          words.begin() + static_cast<std::ptrdiff_t>(from + count)};
+}
+
+}  // namespace
+
+TEST_CASE("each code sits where the fragment drawing puts it", "[packer]") {
+  const K k{GENERATE(16, 32, 144, 256, 272)};
+  const N n{GENERATE(64, 128, 192, 320)};
+  const ScalarType type = GENERATE(kU4B8, kU8B128);
+  CAPTURE(k.value, n.value, type.bits);
+  const Codes codes = random_codes(k, n, type, seed());
+  const Words words = packed(pack_marlin, codes, type);
+  const auto code_at = type.bits == 4 ? marlin_u4_at : marlin_u8_at;
+  CHECK_FALSE(first_mismatch(codes, [&](int row, int col) { return code_at(words, n, row, col); }));
+  CHECK(unpacked(unpack_marlin, words, k, n, type) == codes);
+}
+
+TEST_CASE("a GPTQ column is one stream down k", "[packer]") {
+  const K k{GENERATE(32, 64, 160, 256, 288)};
+  const N n{GENERATE(32, 96, 224)};
+  const ScalarType type = GENERATE(kU4B8, kU8B128);
+  CAPTURE(k.value, n.value, type.bits);
+  const Codes codes = random_codes(k, n, type, seed());
+  const Words words = packed(pack_gptq, codes, type);
+  CHECK_FALSE(
+      first_mismatch(codes, [&](int row, int col) { return gptq_at(words, n, type.bits, row, col); }));
+  CHECK(unpacked(unpack_gptq, words, k, n, type) == codes);
+}
+
+TEST_CASE("random shapes come back", "[packer]") {
+  std::mt19937 random{seed()};
+  for (int i = 0; i < 40; ++i) {
+    const ScalarType type = i % 2 ? kU4B8 : kU8B128;
+    const K k{16 * (1 + static_cast<int>(random() % 40))};
+    const N n{64 * (1 + static_cast<int>(random() % 9))};
+    CAPTURE(k.value, n.value, type.bits);
+    const Codes codes = random_codes(k, n, type, random());
+    REQUIRE(unpacked(unpack_marlin, packed(pack_marlin, codes, type), k, n, type) == codes);
+    if (k.value % 32 == 0)
+      REQUIRE(unpacked(unpack_gptq, packed(pack_gptq, codes, type), k, n, type) == codes);
+  }
+}
+
+TEST_CASE("packing is a bijection on bits: any words come back from their codes", "[packer]") {
+  const K k{48};
+  const N n{192};
+  const ScalarType type = GENERATE(kU4B8, kU8B128);
+  std::mt19937 random{seed()};
+  Words words(packed_bytes(k, n, type) / 4);
+  for (std::uint32_t& word : words) word = random();
+  CHECK(packed(pack_marlin, unpacked(unpack_marlin, words, k, n, type), type) == words);
+}
+
+// FORMAT.md, "Worked examples". 4 bit: q = (3k + 5n) & 15; 8 bit: q = (7k + 13n) & 255; K = 32, N = 64.
+TEST_CASE("the worked examples of FORMAT.md hold", "[packer]") {
+  const Codes q4 = linear_codes(32, 64, 3, 5, 4), q8 = linear_codes(32, 64, 7, 13, 8);
+
+  const Words gptq4 = packed(pack_gptq, q4, kU4B8), gptq8 = packed(pack_gptq, q8, kU8B128);
+  CHECK(first(gptq4, 4) == Words{0x52fc9630, 0xa741eb85, 0xfc9630da, 0x41eb852f});
+  CHECK(first(gptq4, 2, 64) == Words{0xda741eb8, 0x2fc9630d});
+  CHECK(first(gptq8, 2) == Words{0x150e0700, 0x221b140d});
+
+  CHECK(first(packed(pack_marlin, q4, kU4B8), 6) ==
+        Words{0x3bb30880, 0x3bb30880, 0x3bb30880, 0x3bb30880, 0x91196ee6, 0x91196ee6});
+  CHECK(first(packed(pack_marlin, q8, kU8B128), 6) ==
+        Words{0x3f073800, 0xa76fa068, 0x0fd708d0, 0x773f7038, 0xdfa7d8a0, 0x470f4008});
+
+  Codes one = Codes::Zero(32, 128);
+  one(21, 75) = 15;
+  CHECK(packed(pack_marlin, one, kU4B8).at(1 * 256 + 184) == 0xfu << (4 * 6));  // row 1, column 184, nibble 6
+  one(21, 75) = 255;
+  CHECK(packed(pack_marlin, one, kU8B128).at(1 * 512 + 369) == 0xffu
+                                                                   << (8 * 2));  // row 1, column 369, byte 2
+}
+
+TEST_CASE("the number of threads does not change a byte", "[packer]") {
+  const ScalarType type = GENERATE(kU4B8, kU8B128);
+  const Codes codes = random_codes(K{1040}, N{448}, type, seed());
+  const Codes tall = random_codes(K{1056}, N{416}, type, seed());
+  const int threads = omp_get_max_threads();
+  omp_set_num_threads(1);
+  const Words marlin = packed(pack_marlin, codes, type), gptq = packed(pack_gptq, tall, type);
+  for (int count : {2, 3, 7}) {
+    omp_set_num_threads(count);
+    CHECK(packed(pack_marlin, codes, type) == marlin);
+    CHECK(packed(pack_gptq, tall, type) == gptq);
+    CHECK(unpacked(unpack_marlin, marlin, K{1040}, N{448}, type) == codes);
+    CHECK(unpacked(unpack_gptq, gptq, K{1056}, N{416}, type) == tall);
+  }
+  omp_set_num_threads(threads);
+}
+
+TEST_CASE("a code above the maximum is refused, never masked", "[packer]") {
+  Codes codes = random_codes(K{320}, N{128}, kU4B8, seed());
+  const auto [k, n] = GENERATE(table<int, int>({{0, 0}, {319, 127}, {255, 63}, {256, 64}}));
+  codes(k, n) = static_cast<std::uint8_t>(GENERATE(16, 0x80, 255));
+  const std::string where = "(" + std::to_string(k) + ", " + std::to_string(n) + ")";
+  const std::size_t size = packed_bytes(K{320}, N{128}, kU4B8);
+  std::vector<std::byte> out(size);
+  CHECK(mentions(error_of(ErrorKind::bad_input, [&] { pack_marlin(codes, kU4B8, out); }), where));
+  CHECK(mentions(error_of(ErrorKind::bad_input, [&] { pack_gptq(codes, kU4B8, out); }), where));
+}
+
+TEST_CASE("of several codes above the maximum the first in memory is named", "[packer]") {
+  Codes codes = random_codes(K{1024}, N{128}, kU4B8, seed());
+  codes(5, 100) = codes(1000, 3) = codes(7, 120) = 77;
+  std::vector<std::byte> out(packed_bytes(K{1024}, N{128}, kU4B8));
+  CHECK(mentions(error_of(ErrorKind::bad_input, [&] { pack_marlin(codes, kU4B8, out); }), "(1000, 3)"));
+}
+
+TEST_CASE("sizes and types without a layout are refused", "[packer]") {
+  struct Case {
+    int k, n;
+    ScalarType type;
+    const char* says;
+  };
+  const auto marlin = GENERATE(values<Case>({{8, 64, kU4B8, "K = 8"},
+                                             {24, 64, kU8B128, "K = 24"},
+                                             {16, 32, kU4B8, "N = 32"},
+                                             {16, 96, kU8B128, "N = 96"},
+                                             {0, 64, kU4B8, "K = 0"},
+                                             {16, 0, kU4B8, "N = 0"},
+                                             {16, 64, {2, 2}, "2-bit"}}));
+  Codes codes = Codes::Zero(marlin.k, marlin.n);
+  std::vector<std::byte> bytes(packed_bytes(K{marlin.k}, N{marlin.n}, marlin.type));
+  const auto packs = [&] { pack_marlin(codes, marlin.type, bytes); };
+  const auto unpacks = [&] { unpack_marlin(bytes, K{marlin.k}, N{marlin.n}, marlin.type); };
+  CHECK(mentions(error_of(ErrorKind::unsupported, packs), marlin.says));
+  CHECK(mentions(error_of(ErrorKind::unsupported, unpacks), marlin.says));
+}
+
+TEST_CASE("GPTQ rows need 32 | K and 32 | N, buffers their exact size", "[packer]") {
+  std::vector<std::byte> bytes(16 * 32 / 2);
+  error_of(ErrorKind::unsupported, [&] { pack_gptq(Codes::Zero(16, 32), kU4B8, bytes); });
+  error_of(ErrorKind::unsupported, [&] { unpack_gptq(bytes, K{32}, N{16}, kU4B8); });
+  error_of(ErrorKind::bad_input, [&] { pack_gptq(Codes::Zero(32, 32), kU4B8, bytes); });
+  error_of(ErrorKind::bad_input, [&] { unpack_gptq(bytes, K{32}, N{32}, kU4B8); });
+  error_of(ErrorKind::bad_input, [&] { pack_marlin(Codes::Zero(16, 64), kU4B8, bytes); });
+  error_of(ErrorKind::bad_input, [&] { unpack_marlin(bytes, K{16}, N{64}, kU4B8); });
+}

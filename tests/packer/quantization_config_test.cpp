@@ -1,0 +1,105 @@
+// What config.json says, and that its regular expressions mean the modules they were made for.
+
+#include <regex>
+
+#include "packer/weight_format.hpp"
+#include "tests/packer/random_matrix.hpp"
+
+using namespace mpk;
+using namespace mpk::test;
+using Json = nlohmann::json;
+
+namespace {
+
+const Scheme kCommon{kU4B8, GroupSize{128}, DType::F16};
+const Scheme kWide{kU8B128, GroupSize{32}, DType::F16};
+
+const CheckpointSchemes kMixed{kCommon,
+                               {{"model.layers.0.mlp.down_proj", kWide},
+                                {"model.layers.1.mlp.down_proj", kCommon},  // says nothing new
+                                {"model.layers.10.mlp.down_proj", {kU4B8, std::nullopt, DType::F16}}},
+                               {"lm_head", "model.layers.0.self_attn.v_proj"}};
+
+Json config(const char* format, const CheckpointSchemes& schemes) {
+  return weight_format_named(format)->quantization_config(schemes);
+}
+
+/// As the readers do it: negatives first, matched from the start of the name, first match wins.
+/// nullopt: no rule; false: excluded; else the overriding object.
+std::optional<Json> dynamic_rule(const Json& quantization, const std::string& module) {
+  if (!quantization.contains("dynamic")) return std::nullopt;
+  for (const std::string sign : {"-:", "+:"})
+    for (const auto& [key, value] : quantization.at("dynamic").items())
+      if (key.starts_with(sign) &&
+          std::regex_search(module, std::regex{key.substr(2)}, std::regex_constants::match_continuous))
+        return sign == "-:" ? Json(false) : value;
+  return std::nullopt;
+}
+
+}  // namespace
+
+TEST_CASE("one scheme for all needs no rules", "[config]") {
+  CHECK(config("gptq", {kCommon, {}, {"lm_head"}}) == Json{{"quant_method", "gptq"},
+                                                           {"checkpoint_format", "gptq"},
+                                                           {"bits", 4},
+                                                           {"group_size", 128},
+                                                           {"desc_act", false},
+                                                           {"sym", true},
+                                                           {"lm_head", false}});
+  CHECK(config("marlin-original", {{kU4B8, std::nullopt, DType::F16}, {}, {}}) ==
+        Json{{"quant_method", "gptq"},
+             {"checkpoint_format", "marlin"},
+             {"is_marlin_format", true},
+             {"bits", 4},
+             {"group_size", -1},
+             {"desc_act", false},
+             {"sym", true},
+             {"lm_head", false}});
+}
+
+TEST_CASE("layers that differ get a rule that matches them alone", "[config]") {
+  const Json gptq = config("gptq", kMixed);
+  CHECK(gptq.at("dynamic").size() == 3);
+  CHECK(gptq.at("dynamic").contains(R"(+:^model\.layers\.0\.mlp\.down_proj$)"));
+  CHECK(dynamic_rule(gptq, "model.layers.0.mlp.down_proj") == Json{{"bits", 8}, {"group_size", 32}});
+  CHECK(dynamic_rule(gptq, "model.layers.10.mlp.down_proj") == Json{{"bits", 4}, {"group_size", -1}});
+  CHECK(dynamic_rule(gptq, "model.layers.0.self_attn.v_proj") == Json(false));
+  for (const char* other : {"model.layers.1.mlp.down_proj", "model.layers.100.mlp.down_proj", "lm_head",
+                            "model.layers.0.mlp.down_proj_2", "model.layers.0.self_attn.q_proj",
+                            "modelxlayers.0.mlp.down_proj", "x.model.layers.0.mlp.down_proj"})
+    CHECK(dynamic_rule(gptq, other) == std::nullopt);
+}
+
+TEST_CASE("every character of a module name stands for itself", "[config]") {
+  const std::string strange = R"(a.b[0]{1}(x|y)^$*+?\z)";
+  const Json gptq = config("gptq", {kCommon, {{strange, kWide}}, {}});
+  CHECK(dynamic_rule(gptq, strange) == Json{{"bits", 8}, {"group_size", 32}});
+}
+
+TEST_CASE("scales of another dtype need no gptq rule, for none can say so", "[config]") {
+  CHECK_FALSE(
+      config("gptq", {kCommon, {{"a", {kU4B8, GroupSize{128}, DType::BF16}}}, {}}).contains("dynamic"));
+}
+
+TEST_CASE("the kernel layout names itself, so that no engine takes it for something else", "[config]") {
+  CHECK(config("marlin", kMixed) ==
+        Json{{"quant_method", "marlin-pack"},
+             {"checkpoint_format", "marlin"},
+             {"bits", 4},
+             {"group_size", 128},
+             {"scale_dtype", "F16"},
+             {"sym", true},
+             {"desc_act", false},
+             {"lm_head", false},
+             {"overrides",
+              {{"model.layers.0.mlp.down_proj", {{"bits", 8}, {"group_size", 32}, {"scale_dtype", "F16"}}},
+               {"model.layers.10.mlp.down_proj", {{"bits", 4}, {"group_size", -1}, {"scale_dtype", "F16"}}}}},
+             {"ignore", {"lm_head", "model.layers.0.self_attn.v_proj"}}});
+}
+
+TEST_CASE("a module cannot be quantized and unquantized", "[config]") {
+  for (const WeightFormat& format : weight_formats()) {
+    const auto contradiction = [&] { format.quantization_config({kCommon, {{"a.b", kWide}}, {"a.b"}}); };
+    CHECK(mentions(error_of(ErrorKind::bad_input, contradiction), "a.b"));
+  }
+}
