@@ -1,6 +1,6 @@
 #pragma once
-// The GPU as the rest of the program sees it: plain C++, host memory in, host memory out, no CUDA types. A build without
-// CUDA links the same functions; gpu_status() then says why there is no GPU.
+// The GPU as the rest of the program sees it: plain C++, host memory in, host memory out, no CUDA types. A
+// build without CUDA links the same functions; gpu_status() then says why there is no GPU.
 
 #include <cstdint>
 #include <memory>
@@ -22,21 +22,22 @@ struct GpuStatus {
 };
 const GpuStatus& gpu_status();
 
-/// One packed linear layer in GPU memory. Layout: FORMAT.md "marlin" (kMarlinU4 / kMarlinU8, permuted scales).
+/// One packed linear layer in GPU memory, laid out as FORMAT.md "marlin" says (kMarlinU4, kMarlinU8).
 class GpuLinear {
  public:
-  /// Throws Error{unsupported} with the table of kernels if none matches, Error{device} if the GPU fails.
-  GpuLinear(ScalarType type, std::optional<GroupSize> group_size, K k, N n, std::span<const std::uint32_t> words,
-            std::span<const std::uint16_t> scales);
+  /// Throws Error{unsupported} with the table of kernels if none matches, Error{bad_input} if a size is
+  /// wrong, Error{device} if there is no GPU or it fails.
+  GpuLinear(ScalarType type, std::optional<GroupSize> group_size, K k, N n,
+            std::span<const std::uint32_t> words, std::span<const std::uint16_t> scales);
   ~GpuLinear();
   GpuLinear(GpuLinear&&) noexcept;
   GpuLinear& operator=(GpuLinear&&) noexcept;
 
-  /// activations (M, K) row-major float16 -> (M, N) row-major float16, by the Marlin GEMM. The output buffer is poisoned with NaN
-  /// before the launch, so an element that the kernel does not write shows.
+  /// activations (M, K) row-major float16 -> (M, N) row-major float16, by the Marlin GEMM. The output buffer
+  /// is poisoned with NaN before the launch, so an element that the kernel does not write shows.
   std::vector<std::uint16_t> multiply(std::span<const std::uint16_t> activations, M m) const;
 
-  /// The weights as the kernels decode them: (K, N) row-major float16, each the rounded product (code - bias) * scale.
+  /// The weights as the kernels decode them: (K, N) row-major float16, (code - bias) * scale rounded once.
   std::vector<std::uint16_t> dequantize() const;
 
  private:
@@ -44,12 +45,14 @@ class GpuLinear {
   std::unique_ptr<Impl> impl_;
 };
 
-/// What a GEMM must be measured against, from unpacked weights, in double precision with plain loops. All (M, N) row-major.
+/// What a GEMM must be measured against, from unpacked weights, in double precision with plain loops. Both
+/// (M, N) row-major. error_bound.hpp says how far from it a GEMM may be.
 struct GpuReference {
   std::vector<double> product;    ///< sum_k a * w
   std::vector<double> magnitude;  ///< sum_k |a| * |w|: what rounding errors are proportional to
 };
 /// `weights` (K, N) column-major float32 (consecutive k contiguous); `activations` (M, K) row-major float16.
-GpuReference gpu_reference(std::span<const float> weights, K k, N n, std::span<const std::uint16_t> activations, M m);
+GpuReference gpu_reference(std::span<const float> weights, K k, N n,
+                           std::span<const std::uint16_t> activations, M m);
 
 }  // namespace mpk

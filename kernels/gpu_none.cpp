@@ -6,7 +6,9 @@
 namespace mpk {
 namespace {
 
-[[noreturn]] void no_gpu() { throw Error{ErrorKind::device, "no GPU: " + gpu_status().reason}; }
+[[noreturn]] void no_gpu() {
+  throw Error{ErrorKind::device, "no GPU: " + gpu_status().reason};
+}
 
 }  // namespace
 
@@ -25,9 +27,15 @@ GpuLinear::~GpuLinear() = default;
 GpuLinear::GpuLinear(GpuLinear&&) noexcept = default;
 GpuLinear& GpuLinear::operator=(GpuLinear&&) noexcept = default;
 
-std::vector<std::uint16_t> GpuLinear::multiply(std::span<const std::uint16_t>, M) const { no_gpu(); }
-std::vector<std::uint16_t> GpuLinear::dequantize() const { no_gpu(); }
+std::vector<std::uint16_t> GpuLinear::multiply(std::span<const std::uint16_t>, M) const {
+  no_gpu();
+}
+std::vector<std::uint16_t> GpuLinear::dequantize() const {
+  no_gpu();
+}
 
-GpuReference gpu_reference(std::span<const float>, K, N, std::span<const std::uint16_t>, M) { no_gpu(); }
+GpuReference gpu_reference(std::span<const float>, K, N, std::span<const std::uint16_t>, M) {
+  no_gpu();
+}
 
 }  // namespace mpk

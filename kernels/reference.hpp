@@ -1,0 +1,16 @@
+#pragma once
+// What a GEMM is measured against: float64, plain loops, one thread per output. For checking only; shares
+// nothing with the kernels it checks.
+
+#include <cstdint>
+
+#include "kernels/gemm.hpp"
+
+namespace mpk {
+
+/// Device memory. `weights` (K, N) column-major float32, `activations` (M, K) row-major float16, the rest (M,
+/// N) row-major: sum_k a * w and sum_k |a| * |w|.
+void reference(const float* weights, K k, N n, const std::uint16_t* activations, M m, double* product,
+               double* magnitude, GpuStream stream);
+
+}  // namespace mpk
