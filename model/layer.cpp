@@ -79,7 +79,7 @@ void LayerStages::add_mlp(ConstMatrixRef activated, MatrixRef x) const {
 }
 
 std::int64_t windows_per_chunk(const DecoderConfig& config, std::int64_t length) {
-  constexpr std::int64_t kMaxTokens = 8192, kMaxBytes = std::int64_t{1} << 28;
+  constexpr std::int64_t kMaxTokens = 4096, kMaxBytes = std::int64_t{1} << 29;
   const std::int64_t heads = config.num_heads + 2 * config.num_kv_heads;
   const std::int64_t floats_per_token = config.hidden + 2 * heads * config.head_dim + 2 * config.intermediate;
   const std::int64_t tokens = std::min(kMaxTokens, kMaxBytes / 4 / floats_per_token);

@@ -17,7 +17,7 @@ struct Linear {
 
 /// Rows and columns of the result one task computes: large enough for the BLAS to reach its peak, small
 /// enough that a handful of windows feeds many cores.
-inline constexpr std::int64_t kLinearTile = 256;
+inline constexpr std::int64_t kLinearTile = 512;
 
 /// y <- linear(x), x (K, M), y (N, M), for windows of `length` columns. No tile crosses the edge of a window,
 /// so a window's bits are the same alone and among others: a BLAS treats the last columns of a product
