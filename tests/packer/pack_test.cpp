@@ -71,19 +71,6 @@ std::optional<Place> first_mismatch(const Codes& codes, CodeAt code_at) {
   return std::nullopt;
 }
 
-Codes linear_codes(int rows, int cols, int step_k, int step_n, int bits) {
-  Codes codes(rows, cols);
-  for (int n = 0; n < cols; ++n)
-    for (int k = 0; k < rows; ++k)
-      codes(k, n) = static_cast<std::uint8_t>((step_k * k + step_n * n) & ((1 << bits) - 1));
-  return codes;
-}
-
-Words first(const Words& words, std::size_t count, std::size_t from = 0) {
-  return {words.begin() + static_cast<std::ptrdiff_t>(from),
-          words.begin() + static_cast<std::ptrdiff_t>(from + count)};
-}
-
 }  // namespace
 
 TEST_CASE("each code sits where the fragment drawing puts it", "[packer]") {
@@ -132,28 +119,6 @@ TEST_CASE("packing is a bijection on bits: any words come back from their codes"
   Words words(packed_bytes(k, n, type) / 4);
   for (std::uint32_t& word : words) word = random();
   CHECK(packed(pack_marlin, unpacked(unpack_marlin, words, k, n, type), type) == words);
-}
-
-// FORMAT.md, "Worked examples". 4 bit: q = (3k + 5n) & 15; 8 bit: q = (7k + 13n) & 255; K = 32, N = 64.
-TEST_CASE("the worked examples of FORMAT.md hold", "[packer]") {
-  const Codes q4 = linear_codes(32, 64, 3, 5, 4), q8 = linear_codes(32, 64, 7, 13, 8);
-
-  const Words gptq4 = packed(pack_gptq, q4, kU4B8), gptq8 = packed(pack_gptq, q8, kU8B128);
-  CHECK(first(gptq4, 4) == Words{0x52fc9630, 0xa741eb85, 0xfc9630da, 0x41eb852f});
-  CHECK(first(gptq4, 2, 64) == Words{0xda741eb8, 0x2fc9630d});
-  CHECK(first(gptq8, 2) == Words{0x150e0700, 0x221b140d});
-
-  CHECK(first(packed(pack_marlin, q4, kU4B8), 6) ==
-        Words{0x3bb30880, 0x3bb30880, 0x3bb30880, 0x3bb30880, 0x91196ee6, 0x91196ee6});
-  CHECK(first(packed(pack_marlin, q8, kU8B128), 6) ==
-        Words{0x3f073800, 0xa76fa068, 0x0fd708d0, 0x773f7038, 0xdfa7d8a0, 0x470f4008});
-
-  Codes one = Codes::Zero(32, 128);
-  one(21, 75) = 15;
-  CHECK(packed(pack_marlin, one, kU4B8).at(1 * 256 + 184) == 0xfu << (4 * 6));  // row 1, column 184, nibble 6
-  one(21, 75) = 255;
-  CHECK(packed(pack_marlin, one, kU8B128).at(1 * 512 + 369) == 0xffu
-                                                                   << (8 * 2));  // row 1, column 369, byte 2
 }
 
 TEST_CASE("the number of threads does not change a byte", "[packer]") {

@@ -54,19 +54,6 @@ TEST_CASE("each scale sits at its position and comes back", "[scales]") {
   CHECK(load_scales(bytes, groups, n, dtype, order) == scales);
 }
 
-TEST_CASE("scale orders start as FORMAT.md says", "[scales]") {
-  MatrixF scales(1, 64);
-  for (int n = 0; n < 64; ++n) scales(0, n) = static_cast<float>(n);
-  const auto starts = [&](ScaleOrder order) {
-    const auto bytes = stored(scales, DType::F16, order);
-    std::vector<int> columns;
-    for (int i = 0; i < 12; ++i) columns.push_back(static_cast<int>(scale_at(bytes, DType::F16, i)));
-    return columns;
-  };
-  CHECK(starts(ScaleOrder::grouped) == std::vector{0, 8, 16, 24, 32, 40, 48, 56, 1, 9, 17, 25});
-  CHECK(starts(ScaleOrder::single) == std::vector{0, 1, 8, 9, 16, 17, 24, 25, 2, 3, 10, 11});
-}
-
 TEST_CASE("more than one group is grouped, one is single, also when the group is all of K", "[scales]") {
   CHECK(marlin_scale_order(Scheme{kU4B8, GroupSize{128}, DType::F16}.groups(K{256})) == ScaleOrder::grouped);
   CHECK(marlin_scale_order(Scheme{kU4B8, GroupSize{128}, DType::F16}.groups(K{128})) == ScaleOrder::single);
