@@ -7,6 +7,8 @@
 #include <omp.h>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "packer/unpack.hpp"
 #include "tests/packer/random_matrix.hpp"
 
@@ -142,7 +144,7 @@ TEST_CASE("a code above the maximum is refused, never masked", "[packer]") {
   Codes codes = random_codes(K{320}, N{128}, kU4B8, seed());
   const auto [k, n] = GENERATE(table<int, int>({{0, 0}, {319, 127}, {255, 63}, {256, 64}}));
   codes(k, n) = static_cast<std::uint8_t>(GENERATE(16, 0x80, 255));
-  const std::string where = "(" + std::to_string(k) + ", " + std::to_string(n) + ")";
+  const std::string where = fmt::format("({}, {})", k, n);
   const std::size_t size = packed_bytes(K{320}, N{128}, kU4B8);
   std::vector<std::byte> out(size);
   CHECK(mentions(error_of(ErrorKind::bad_input, [&] { pack_marlin(codes, kU4B8, out); }), where));
