@@ -23,7 +23,8 @@ GpuStatus find_gpu() {
     gpu.reason = std::move(why);
     return gpu;
   };
-  int count = 0, device = 0, major = 0, minor = 0;
+  int driver = 0, count = 0, device = 0, major = 0, minor = 0;
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) return unusable("no NVIDIA driver");
   if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess)
     return unusable(cudaGetErrorString(status));
   if (count == 0) return unusable("no CUDA device");
