@@ -24,8 +24,7 @@ struct CheckpointSchemes {
   std::set<std::string> unquantized;         ///< linear modules that keep their float weight
 };
 
-/// What the headers of a module's tensors tell. One group reads as group_size nullopt, whatever the config
-/// calls it.
+/// What the headers of a module's tensors tell. One group reads as group_size nullopt.
 struct Geometry {
   Scheme scheme;
   K k;
@@ -49,8 +48,7 @@ struct WeightFormat {
   QuantizedMatrix (*decode)(const PartViews&, const Scheme&, K, N);
   /// From dtypes and shapes alone. Throws Error{bad_input} if they contradict each other.
   Geometry (*geometry)(const PartViews&);
-  /// The "quantization_config" of config.json. Throws Error{bad_input} if a module is both an exception and
-  /// unquantized.
+  /// The "quantization_config" of config.json. Throws Error{bad_input} if an exception is unquantized too.
   nlohmann::json (*quantization_config)(const CheckpointSchemes&);
 };
 

@@ -1,5 +1,4 @@
-// "marlin": what the current Marlin kernels read, as vLLM's gptq_marlin_repack and marlin_permute_scales make
-// it.
+// "marlin": what today's Marlin kernels read, as vLLM's gptq_marlin_repack and marlin_permute_scales make it.
 
 #include <fmt/format.h>
 
@@ -50,8 +49,7 @@ nlohmann::json scheme_fields(const Scheme& scheme) {
 }
 
 // No engine reads this layout from disk: they repack gptq, AWQ or compressed-tensors tensors when they load.
-// A name that one of them knows would make it take these bytes for something else, hence a quant_method of
-// our own.
+// Under a name that one of them knows it would repack these bytes again, hence a quant_method of our own.
 nlohmann::json quantization_config(const CheckpointSchemes& schemes) {
   nlohmann::json config = scheme_fields(schemes.common);
   config["quant_method"] = "marlin-pack";

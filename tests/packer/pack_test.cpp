@@ -1,5 +1,4 @@
-// Where each code sits, against drawings that go from (k, n) to the bits; packer/ goes from the word to its
-// source.
+// Where each code sits, against drawings from (k, n) to the bits; packer/ goes from the word to its source.
 
 #include "packer/pack.hpp"
 
