@@ -70,7 +70,7 @@ bool is_weights(const std::string& name) {
 
 void Checkpoint::Impl::open_shards() {
   files.reserve(shards.size());
-  for (const auto& shard : shards) files.push_back(SafetensorsFile::open(file_inside(directory, shard)));
+  for (const auto& shard : shards) files.push_back(SafetensorsFile::open(directory / shard));
   for (std::size_t i = 0; i < files.size(); ++i)
     for (const auto& [name, entry] : files[i].header().tensors)
       if (const auto [other, is_new] = tensors.try_emplace(name, Location{i, &entry}); !is_new)

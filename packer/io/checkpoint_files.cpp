@@ -130,6 +130,7 @@ CheckpointFiles find_in_directory(const fs::path& directory) {
     check_complete(weights);
     files.shards = std::move(weights);
   }
+  for (const auto& shard : files.shards) file_inside(directory, shard);
   return files;
 }
 

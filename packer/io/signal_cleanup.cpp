@@ -4,10 +4,12 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <fcntl.h>
 #include <mutex>
+#include <string>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -75,7 +77,13 @@ extern "C" void remove_and_reraise(int signal) {
   errno = saved_errno;
 }
 
+// The handlers are there as long as there is something to remove.
+std::mutex g_mutex;
+int g_num_alive = 0;
+
 void install_handlers() {
+  const std::lock_guard lock{g_mutex};
+  if (g_num_alive++ > 0) return;
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
     struct sigaction ours {};
     ours.sa_handler = remove_and_reraise;
@@ -86,24 +94,52 @@ void install_handlers() {
   }
 }
 
-}  // namespace
+void restore_handlers() {
+  const std::lock_guard lock{g_mutex};
+  if (--g_num_alive > 0) return;
+  for (std::size_t i = 0; i < kSignals.size(); ++i) {
+    struct sigaction current {};
+    ::sigaction(kSignals[i], nullptr, &current);
+    const bool is_ours = (current.sa_flags & SA_SIGINFO) == 0 && current.sa_handler == remove_and_reraise;
+    if (is_ours) ::sigaction(kSignals[i], &g_previous[i], nullptr);
+  }
+}
 
-SignalCleanup::SignalCleanup(const std::filesystem::path& absolute_path) : slot_idx_{-1} {
-  static std::once_flag installed;
-  std::call_once(installed, install_handlers);
-  const std::string path = absolute_path.string();
-  if (path.size() >= sizeof Slot::path) throw Error{ErrorKind::unsupported, "path too long: " + path};
-  for (int i = 0; i < kNumSlots && slot_idx_ < 0; ++i) {
+/// Takes a free slot, or returns -1.
+int take_slot(const std::string& path) {
+  for (int i = 0; i < kNumSlots; ++i) {
     pid_t free = 0;
     if (!g_slots[i].owner.compare_exchange_strong(free, -1)) continue;
     std::memcpy(g_slots[i].path, path.c_str(), path.size() + 1);
     g_slots[i].owner.store(::getpid(), std::memory_order_release);
-    slot_idx_ = i;
+    return i;
   }
+  return -1;
+}
+
+}  // namespace
+
+SignalCleanup::SignalCleanup(const std::filesystem::path& absolute_path) {
+  const std::string path = absolute_path.string();
+  if (path.size() >= sizeof Slot::path) throw Error{ErrorKind::unsupported, "path too long: " + path};
+  slot_idx_ = take_slot(path);
   if (slot_idx_ < 0) throw Error{ErrorKind::unsupported, "too many outputs at once"};
+  install_handlers();
+}
+
+SignalsHeld::SignalsHeld() {
+  sigset_t held;
+  sigemptyset(&held);
+  for (const int signal : kSignals) sigaddset(&held, signal);
+  ::pthread_sigmask(SIG_BLOCK, &held, &before_);
+}
+
+SignalsHeld::~SignalsHeld() {
+  ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
 SignalCleanup::~SignalCleanup() {
+  restore_handlers();
   g_slots[slot_idx_].owner.store(0, std::memory_order_release);
 }
 

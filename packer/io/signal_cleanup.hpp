@@ -1,6 +1,7 @@
 #pragma once
 // Directories that must not survive SIGINT, SIGTERM or SIGHUP.
 
+#include <csignal>
 #include <filesystem>
 
 namespace mpk {
@@ -20,7 +21,19 @@ class SignalCleanup {
   SignalCleanup& operator=(const SignalCleanup&) = delete;
 
  private:
-  int slot_idx_;
+  int slot_idx_ = -1;
+};
+
+/// Holds the three signals back from the calling thread while something is created and registered.
+class SignalsHeld {
+ public:
+  SignalsHeld();
+  ~SignalsHeld();
+  SignalsHeld(const SignalsHeld&) = delete;
+  SignalsHeld& operator=(const SignalsHeld&) = delete;
+
+ private:
+  sigset_t before_;
 };
 
 }  // namespace mpk

@@ -21,9 +21,10 @@ namespace fs = std::filesystem;
 
 /// Absolute and without trailing slash, so that neither chdir nor "out/" changes what it means.
 fs::path normal(const fs::path& path) {
-  auto result = fs::absolute(path).lexically_normal();
+  fs::path result;
+  if (!path.empty()) result = fs::absolute(path).lexically_normal();
   if (!result.has_filename()) result = result.parent_path();
-  if (path.empty() || !result.has_filename())
+  if (!result.has_filename())
     throw Error{ErrorKind::usage, "output path \"" + path.string() + "\" has no name"};
   return result;
 }
@@ -85,6 +86,7 @@ StagingDirectory::StagingDirectory(fs::path final_path) : final_path_{normal(fin
   std::error_code error;
   if (fs::symlink_status(final_path_, error).type() != fs::file_type::not_found && !error)
     throw already_there(final_path_);
+  const SignalsHeld held;  // another thread may still take one; then an empty hidden directory stays
   path_ = make_beside(final_path_);
   try {
     cleanup_ = std::make_unique<SignalCleanup>(path_);
