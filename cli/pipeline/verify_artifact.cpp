@@ -9,6 +9,8 @@
 #include "packer/format/error.hpp"
 #include "packer/io/sha256.hpp"
 #include "packer/manifest.hpp"
+#include "packer/weight_format.hpp"
+#include "verify/synthetic.hpp"
 
 namespace mpk {
 namespace {
@@ -78,6 +80,62 @@ CheckedLayer check_one(const ManifestLayer& record, const Checkpoint& artifact, 
   return check_layer(record, parts, options);
 }
 
+VerifyReport verify_files(const VerifyJob& job, const CheckOptions& checks, const Progress& progress) {
+  const Manifest manifest = read_manifest(job.artifact);
+  const Checkpoint artifact = Checkpoint::open(job.artifact);
+  VerifyReport report;
+  report.format = manifest.format;
+  report.integrity = check_integrity(job.artifact, manifest, artifact);
+
+  std::map<std::string, const ManifestLayer*> pending;
+  for (const ManifestLayer& record : manifest.layers) pending.emplace(record.module, &record);
+  const auto check = [&](const ManifestLayer& record) {
+    CheckedLayer checked = check_one(record, artifact, checks);
+    report.layers.push_back(std::move(checked.check));
+    pending.erase(record.module);
+    if (progress) progress("verify", std::ssize(report.layers), std::ssize(manifest.layers), record.module);
+    return std::move(checked.matrix);
+  };
+
+  if (!job.source) {
+    for (const ManifestLayer& record : manifest.layers) check(record);
+    return report;
+  }
+  const OpenModel source = open_model(*job.source);
+  compare_sources(manifest, artifact, source.checkpoint, report.failures);
+  SourceInputs inputs{source, manifest.sample_tokens};
+  for (std::int64_t index = 0; index < inputs.num_layers(); ++index) {
+    inputs.advance(index);
+    for (const ManifestLayer& record : manifest.layers)
+      if (const MatrixF* weight = inputs.weight(record.module); weight && pending.contains(record.module)) {
+        const QuantizedMatrix matrix = check(record);
+        if (matrix.codes.size() > 0)
+          check_against_source(report.layers.back(), record, matrix, *weight, inputs.input(record.module));
+      }
+  }
+  for (const auto& [module, record] : pending)
+    report.failures.push_back(fmt::format("{}: the source has no such layer", module));
+  return report;
+}
+
+VerifyReport verify_shapes(const VerifyJob& job, const CheckOptions& checks, const Progress& progress) {
+  const WeightFormat& format = *weight_format_named("marlin");
+  VerifyReport report;
+  report.format = format.name;
+  std::vector<Scheme> schemes;
+  for (const ScalarType type : {kU4B8, kU8B128})
+    for (const std::optional<GroupSize> group : {std::optional{GroupSize{128}}, std::optional<GroupSize>{}})
+      schemes.push_back({type, group, DType::F16});
+  const auto total = std::ssize(job.shapes) * std::ssize(schemes);
+  for (const LinearShape& shape : job.shapes)
+    for (const Scheme& scheme : schemes) {
+      const SyntheticLayer layer = synthetic_layer(format, scheme, shape.k, shape.n, checks.seed);
+      report.layers.push_back(check_layer(layer.record, views_of(layer.parts), checks).check);
+      if (progress) progress("verify", std::ssize(report.layers), total, layer.record.module);
+    }
+  return report;
+}
+
 }  // namespace
 
 Device device_named(const std::string& name) {
@@ -90,43 +148,10 @@ Device device_named(const std::string& name) {
 VerifyReport run_verify(const VerifyJob& job, const Progress& progress) {
   CheckOptions checks = job.checks;
   checks.use_gpu = decide_gpu(job.device);
-  const Manifest manifest = read_manifest(job.artifact);
-  const Checkpoint artifact = Checkpoint::open(job.artifact);
-  VerifyReport report;
-  report.format = manifest.format;
+  VerifyReport report =
+      job.shapes.empty() ? verify_files(job, checks, progress) : verify_shapes(job, checks, progress);
   if (!checks.use_gpu && job.device == Device::automatic)
     report.note = "products by the CPU decoder, no GPU: " + gpu_status().reason;
-  report.integrity = check_integrity(job.artifact, manifest, artifact);
-
-  std::map<std::string, const ManifestLayer*> pending;
-  for (const ManifestLayer& record : manifest.layers) pending.emplace(record.module, &record);
-  auto step = [&, done = std::int64_t{0}](const ManifestLayer& record) mutable {
-    report.layers.push_back({});
-    CheckedLayer checked = check_one(record, artifact, checks);
-    report.layers.back() = std::move(checked.check);
-    pending.erase(record.module);
-    if (progress) progress("verify", ++done, std::ssize(manifest.layers), record.module);
-    return std::move(checked.matrix);
-  };
-
-  if (!job.source) {
-    for (const ManifestLayer& record : manifest.layers) step(record);
-    return report;
-  }
-  const OpenModel source = open_model(*job.source);
-  compare_sources(manifest, artifact, source.checkpoint, report.failures);
-  SourceInputs inputs{source, manifest.sample_tokens};
-  for (std::int64_t index = 0; index < inputs.num_layers(); ++index) {
-    inputs.advance(index);
-    for (const ManifestLayer& record : manifest.layers)
-      if (const MatrixF* weight = inputs.weight(record.module); weight && pending.contains(record.module)) {
-        const QuantizedMatrix matrix = step(record);
-        if (matrix.codes.size() > 0)
-          check_against_source(report.layers.back(), record, matrix, *weight, inputs.input(record.module));
-      }
-  }
-  for (const auto& [module, record] : pending)
-    report.failures.push_back(fmt::format("{}: the source has no such layer", module));
   return report;
 }
 

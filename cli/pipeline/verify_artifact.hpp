@@ -7,6 +7,7 @@
 
 #include "cli/pipeline/progress.hpp"
 #include "verify/layer_check.hpp"
+#include "verify/model_shapes.hpp"
 
 namespace mpk {
 
@@ -16,6 +17,7 @@ Device device_named(const std::string& name);
 
 struct VerifyJob {
   std::filesystem::path artifact;
+  std::vector<LinearShape> shapes;              ///< instead of an artifact: synthetic layers of these shapes
   std::optional<std::filesystem::path> source;  ///< the float checkpoint it came from
   Device device = Device::automatic;
   CheckOptions checks;  ///< its use_gpu is decided by `device`

@@ -5,16 +5,20 @@
 #include <catch2/catch_all.hpp>
 #define MPK_SKIP(reason) SKIP(reason)
 namespace mpk::test {
-inline unsigned seed() { return Catch::getSeed(); }
+inline unsigned seed() {
+  return Catch::getSeed();
 }
+}  // namespace mpk::test
 #else
 #include <catch2/catch.hpp>
-#define MPK_SKIP(reason)        \
-  do {                          \
+#define MPK_SKIP(reason)         \
+  do {                           \
     WARN("skipped: " << reason); \
-    return;                     \
+    return;                      \
   } while (false)
 namespace mpk::test {
-inline unsigned seed() { return Catch::rngSeed(); }
+inline unsigned seed() {
+  return Catch::rngSeed();
 }
+}  // namespace mpk::test
 #endif

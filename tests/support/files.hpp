@@ -1,14 +1,13 @@
 #pragma once
 // Scratch directories and small files for tests.
 
-#include <unistd.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
 #include <string>
+#include <unistd.h>
 
 namespace mpk::test {
 

@@ -1,0 +1,220 @@
+#include <omp.h>
+
+#include "cli/pipeline/evaluate.hpp"
+#include "cli/pipeline/quantize.hpp"
+#include "cli/pipeline/verify_artifact.hpp"
+#include "packer/format/error.hpp"
+#include "packer/io/checkpoint.hpp"
+#include "packer/io/sha256.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/tiny_model.hpp"
+
+using namespace mpk;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Bench {
+  test::ScratchDir dir;
+  QuantizeJob job;
+
+  explicit Bench(const test::TinyModel& model = {}) {
+    test::write_tiny_model(dir / "float", model);
+    test::write_tokens(dir / "tokens.jsonl", 16 * 32);
+    job.source = dir / "float";
+    job.destination = dir / "out";
+    job.formats = {weight_format_named("marlin")};
+    job.calibration = dir / "tokens.jsonl";
+    job.samples = 16;
+    job.seq_len = 32;
+    job.recipe.scheme = {kU4B8, GroupSize{64}, DType::F16};
+    use("gptq");
+  }
+  void use(const std::string& name) {
+    for (const Method& method : methods())
+      if (name == method.name) job.method = &method;
+  }
+  VerifyReport verify(const fs::path& artifact) const {
+    VerifyJob v;
+    v.artifact = artifact;
+    v.source = job.source;
+    v.device = Device::cpu;
+    v.checks.rows = {M{1}, M{3}};
+    return run_verify(v);
+  }
+};
+
+std::map<std::string, std::string> hashes(const fs::path& directory) {
+  std::map<std::string, std::string> result;
+  for (const auto& entry : fs::recursive_directory_iterator(directory))
+    if (entry.is_regular_file())
+      result[fs::relative(entry.path(), directory).string()] = sha256_of_file(entry.path());
+  return result;
+}
+
+bool empty_of_results(const fs::path& directory) {
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    const std::string name = entry.path().filename().string();
+    if (name != "float" && name != "tokens.jsonl") return false;
+  }
+  return true;
+}
+
+template <class F>
+Error error_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e;
+  }
+  throw std::logic_error("no error");
+}
+
+}  // namespace
+
+TEST_CASE("what quantize writes passes verify, for every method and scheme", "[quantize]") {
+  const char* method = GENERATE("rtn", "gptq");
+  const ScalarType type = GENERATE(kU4B8, kU8B128);
+  const std::int64_t group = GENERATE(-1, 32, 64, 128);
+  Bench bench;
+  bench.use(method);
+  bench.job.recipe.scheme = {type, group_size_from(group), DType::F16};
+  const QuantizeReport report = run_quantize(bench.job);
+  const VerifyReport verdict = bench.verify(bench.dir / "out");
+  CAPTURE(method, type.bits, group, verdict.all_failures());
+  REQUIRE(verdict.passed());
+  REQUIRE(verdict.layers.size() == 14);
+  for (const LayerCheck& layer : verdict.layers) {
+    REQUIRE(layer.round_trip);
+    REQUIRE(layer.decoders_agree);
+    REQUIRE(layer.weight_error.has_value());
+    REQUIRE(layer.output_error.has_value() == (std::string{method} == "gptq"));
+  }
+  REQUIRE(report.artifacts.at(0).bytes < report.source_bytes);
+}
+
+TEST_CASE("several formats are written from the same codes, each its own artifact", "[quantize]") {
+  Bench bench{{.hidden = 256, .intermediate = 512, .heads = 4, .kv_heads = 4}};
+  bench.job.recipe.scheme.group_size = GroupSize{128};
+  bench.job.formats.clear();
+  for (const WeightFormat& format : weight_formats()) bench.job.formats.push_back(&format);
+  run_quantize(bench.job);
+  std::optional<double> first;
+  for (const WeightFormat& format : weight_formats()) {
+    CAPTURE(format.name);
+    REQUIRE(bench.verify(bench.dir / "out" / format.name).passed());
+    const double value = evaluate(bench.dir / "out" / format.name, bench.job.calibration, 32).value;
+    REQUIRE(value == first.value_or(value));  // bit for bit: the decoded weights are the same
+    first = value;
+  }
+}
+
+TEST_CASE("the bytes depend neither on the number of threads nor on the run", "[quantize]") {
+  Bench bench;
+  const int before = omp_get_max_threads();
+  run_quantize(bench.job);
+  const auto reference = hashes(bench.dir / "out");
+  for (const int threads : {1, 2, 3}) {
+    omp_set_num_threads(threads);
+    bench.job.destination = bench.dir / fmt::format("out{}", threads);
+    run_quantize(bench.job);
+    omp_set_num_threads(before);
+    REQUIRE(hashes(bench.job.destination) == reference);
+  }
+}
+
+TEST_CASE("mixed recipes: other schemes and floating point side by side", "[quantize]") {
+  Bench bench{{.tied = false}};
+  bench.job.recipe.ignore_text = {"layers.0.*q_proj"};
+  bench.job.recipe.ignore.push_back(parse_regex("layers.0.*q_proj", "--ignore"));
+  bench.job.recipe.overrides.push_back(parse_layer_override("down_proj=bits:8,group:-1"));
+  const QuantizeReport report = run_quantize(bench.job);
+  REQUIRE(report.kept == std::vector<std::string>{"model.layers.0.self_attn.q_proj"});
+  REQUIRE(bench.verify(bench.dir / "out").passed());
+
+  const Checkpoint source = Checkpoint::open(bench.dir / "float");
+  const Checkpoint artifact = Checkpoint::open(bench.dir / "out");
+  for (const char* name : {"model.layers.0.self_attn.q_proj.weight", "lm_head.weight", "model.norm.weight"}) {
+    const TensorView a = source.tensor(name), b = artifact.tensor(name);
+    REQUIRE((a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.data, b.data)));
+  }
+  REQUIRE(artifact.config().contains("quantization_config"));
+  REQUIRE(test::read_file(bench.dir / "out" / "LICENSE") == "test\n");
+  const Manifest manifest = read_manifest(bench.dir / "out");
+  REQUIRE(manifest.source.size() == source.names().size());
+  for (const SourceTensor& tensor : manifest.source)
+    REQUIRE((tensor.fate == Fate::quantized) != artifact.contains(tensor.name));
+}
+
+TEST_CASE("shards split by size and verify as one", "[quantize]") {
+  Bench bench;
+  bench.job.max_shard_bytes = 20'000;
+  const QuantizeReport report = run_quantize(bench.job);
+  REQUIRE(report.artifacts[0].shards > 3);
+  REQUIRE(fs::exists(bench.dir / "out" / "model.safetensors.index.json"));
+  REQUIRE(bench.verify(bench.dir / "out").passed());
+}
+
+TEST_CASE("what cannot be done is refused before anything is written", "[quantize]") {
+  Bench bench;
+  SECTION("a format that cannot hold the shapes") {
+    bench.job.formats = {weight_format_named("marlin-original")};
+    const Error error = error_of([&] { run_quantize(bench.job); });
+    REQUIRE(error.kind() == ErrorKind::unsupported);
+    REQUIRE(std::string{error.what()}.find("model.layers.0") != std::string::npos);
+  }
+  SECTION("a pattern that matches nothing") {
+    bench.job.recipe.overrides.push_back(parse_layer_override("downproj=bits:8"));
+    REQUIRE(error_of([&] { run_quantize(bench.job); }).kind() == ErrorKind::usage);
+  }
+  SECTION("too little calibration text") {
+    bench.job.samples = 17;
+    REQUIRE(error_of([&] { run_quantize(bench.job); }).kind() == ErrorKind::bad_input);
+  }
+  SECTION("an existing destination") {
+    fs::create_directory(bench.dir / "out");
+    REQUIRE(error_of([&] { run_quantize(bench.job); }).kind() == ErrorKind::usage);
+    fs::remove(bench.dir / "out");
+  }
+  SECTION("an already quantized source") {
+    run_quantize(bench.job);
+    QuantizeJob again = bench.job;
+    again.source = bench.dir / "out";
+    again.destination = bench.dir / "twice";
+    REQUIRE(error_of([&] { run_quantize(again); }).kind() == ErrorKind::unsupported);
+    fs::remove_all(bench.dir / "out");
+  }
+  SECTION("a weight that is not a number names its tensor") {
+    const fs::path file = bench.dir / "float" / "model.safetensors";
+    const Checkpoint source = Checkpoint::open(bench.dir / "float");
+    const auto shard = source.header_bytes("model.safetensors");
+    const auto weight = source.tensor("model.layers.1.mlp.up_proj.weight");
+    std::string bytes = test::read_file(file);
+    const auto offset = static_cast<std::size_t>(weight.data.data() - shard.data());
+    bytes[offset] = '\xc0';
+    bytes[offset + 1] = '\x7f';
+    test::write_file(file, bytes);
+    const Error error = error_of([&] { run_quantize(bench.job); });
+    REQUIRE(error.kind() == ErrorKind::bad_input);
+    REQUIRE(std::string{error.what()}.find("model.layers.1.mlp.up_proj") != std::string::npos);
+  }
+  SECTION("a proof that fails keeps the artifact from appearing") {
+    const auto refuse = [](const QuantizeReport& report) {
+      REQUIRE(fs::exists(report.artifacts.at(0).directory / kManifestName));
+      throw Error{ErrorKind::mismatch, "no"};
+    };
+    REQUIRE(error_of([&] { run_quantize(bench.job, refuse); }).kind() == ErrorKind::mismatch);
+  }
+  REQUIRE(empty_of_results(bench.dir.path()));
+}
+
+TEST_CASE("verify tells another source from the artifact's own", "[verify]") {
+  Bench bench;
+  run_quantize(bench.job);
+  test::write_tiny_model(bench.dir / "other", {.seed = 2});
+  bench.job.source = bench.dir / "other";
+  const VerifyReport verdict = bench.verify(bench.dir / "out");
+  REQUIRE_FALSE(verdict.passed());
+  REQUIRE(verdict.failures.size() >= 14);
+}

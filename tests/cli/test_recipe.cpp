@@ -1,0 +1,44 @@
+#include "cli/pipeline/recipe.hpp"
+#include "packer/format/error.hpp"
+#include "tests/support/catch.hpp"
+
+using namespace mpk;
+
+namespace {
+
+ErrorKind kind_of(const std::string& text) {
+  try {
+    parse_layer_override(text);
+  } catch (const Error& e) {
+    return e.kind();
+  }
+  return ErrorKind::device;  // stands for "no error"
+}
+
+}  // namespace
+
+TEST_CASE("the last matching override wins, ignore beats both", "[recipe]") {
+  Recipe recipe;
+  recipe.scheme = {kU4B8, GroupSize{128}, DType::F16};
+  recipe.overrides.push_back(parse_layer_override("down_proj=bits:8,group:64"));
+  recipe.overrides.push_back(parse_layer_override("layers\\.0\\..*down_proj=group:-1"));
+  recipe.ignore.push_back(parse_regex("q_proj$", "--ignore"));
+
+  REQUIRE(recipe.scheme_of("model.layers.0.mlp.up_proj") == recipe.scheme);
+  REQUIRE(recipe.scheme_of("model.layers.1.mlp.down_proj") == Scheme{kU8B128, GroupSize{64}, DType::F16});
+  REQUIRE(recipe.scheme_of("model.layers.0.mlp.down_proj") == Scheme{kU8B128, std::nullopt, DType::F16});
+  REQUIRE(recipe.scheme_of("model.layers.0.self_attn.q_proj") == std::nullopt);
+}
+
+TEST_CASE("an override may contain '=' in its pattern", "[recipe]") {
+  REQUIRE(parse_layer_override("a(?=b)=bits:8").type == kU8B128);
+}
+
+TEST_CASE("overrides that say nothing or nonsense are refused", "[recipe]") {
+  for (const char* text :
+       {"", "down_proj", "=bits:4", "down=", "down=bits", "down=bits:5", "down=bits:x", "down=bits:4x",
+        "down=group:100", "down=size:4", "do(wn=bits:4", "down=bits:99999999999999999999"}) {
+    CAPTURE(text);
+    REQUIRE(kind_of(text) == ErrorKind::usage);
+  }
+}
