@@ -1,0 +1,78 @@
+#pragma once
+// Decoders of any config with random weights, without files.
+
+#include <cmath>
+#include <functional>
+#include <random>
+#include <string>
+
+#include "model/decoder.hpp"
+#include "packer/format/error.hpp"
+
+namespace mpk::test {
+
+/// 13 floats per row of a head, 3 layers, sizes that are no multiple of a vector: every loop has a remainder.
+inline DecoderConfig small_config() {
+  DecoderConfig config;
+  config.architecture = "LlamaForCausalLM";
+  config.hidden = 52;
+  config.intermediate = 75;
+  config.num_layers = 3;
+  config.vocab = 601;  // more than one tile of cross_entropy()
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = 14;
+  config.sliding_window = {std::nullopt, 5, std::nullopt};
+  return config;
+}
+
+inline MatrixF random_matrix(std::int64_t rows, std::int64_t cols, unsigned seed, float scale = 1.0f) {
+  std::mt19937 generator{seed};
+  std::normal_distribution<float> normal{0.0f, scale};
+  return MatrixF::NullaryExpr(rows, cols, [&] { return normal(generator); });
+}
+
+/// The same name always gives the same numbers.
+class RandomWeights : public WeightSource {
+ public:
+  RandomWeights(const DecoderConfig& config, unsigned seed) : config_{config}, seed_{seed} {}
+
+  bool contains(const std::string& name) const override { return name != missing; }
+  MatrixF load(const std::string& name) const override {
+    ++loads;
+    if (name == missing) throw Error{ErrorKind::bad_input, "no tensor " + name};
+    const auto [rows, cols] = shape(name);
+    const unsigned seed = seed_ + static_cast<unsigned>(std::hash<std::string>{}(name));
+    if (name.find("norm") != std::string::npos) return random_matrix(rows, cols, seed, 0.2f).array() + 1.0f;
+    const bool embedding = name.find("embed") != std::string::npos;
+    return random_matrix(rows, cols, seed,
+                         embedding || cols == 1 ? 1.0f : 1.5f / std::sqrt(static_cast<float>(rows)));
+  }
+
+  std::string missing;  ///< a tensor that is not there
+  mutable int loads = 0;
+
+ private:
+  struct Extents {
+    std::int64_t rows, cols;
+  };
+  Extents shape(const std::string& name) const {
+    const auto is = [&](const char* part) { return name.find(part) != std::string::npos; };
+    const std::int64_t heads = config_.num_heads * config_.head_dim,
+                       kv = config_.num_kv_heads * config_.head_dim;
+    if (is("embed_tokens") || is("lm_head")) return {config_.hidden, config_.vocab};
+    if (is("q_norm") || is("k_norm")) return {config_.head_dim, 1};
+    if (is("norm")) return {config_.hidden, 1};
+    const std::int64_t in = is("o_proj") ? heads : is("down_proj") ? config_.intermediate : config_.hidden;
+    const std::int64_t out = is("q_proj")                       ? heads
+                             : is("k_proj") || is("v_proj")     ? kv
+                             : is("gate_proj") || is("up_proj") ? config_.intermediate
+                                                                : config_.hidden;
+    return is(".bias") ? Extents{out, 1} : Extents{in, out};
+  }
+
+  DecoderConfig config_;
+  unsigned seed_;
+};
+
+}  // namespace mpk::test

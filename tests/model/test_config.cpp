@@ -1,0 +1,303 @@
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "model/config.hpp"
+#include "model/families.hpp"
+#include "packer/format/error.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/files.hpp"
+
+using namespace mpk;
+using nlohmann::json;
+
+namespace {
+
+using Windows = std::vector<std::optional<std::int64_t>>;
+
+json config_of(const std::string& architecture) {
+  return {{"architectures", {architecture}},
+          {"hidden_size", 64},
+          {"intermediate_size", 96},
+          {"num_hidden_layers", 3},
+          {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},
+          {"vocab_size", 128},
+          {"max_position_embeddings", 512},
+          {"hidden_act", "silu"},
+          {"rms_norm_eps", 1e-5}};
+}
+
+json merged(json config, const json& changes) {
+  config.update(changes);
+  return config;
+}
+
+/// The message and kind of the refusal; fails if there is none.
+struct Refusal {
+  ErrorKind kind{};
+  std::string text;
+};
+Refusal refusal(const json& config) {
+  try {
+    parse_config(config);
+  } catch (const Error& error) {
+    return {error.kind(), error.what()};
+  }
+  FAIL("accepted: " << config.dump());
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("every family reads the sizes", "[model][config]") {
+  for (const Family& family : kFamilies) {
+    const DecoderConfig config = parse_config(config_of(family.architecture));
+    CAPTURE(family.architecture);
+    CHECK(config.architecture == family.architecture);
+    CHECK(config.hidden == 64);
+    CHECK(config.intermediate == 96);
+    CHECK(config.num_layers == 3);
+    CHECK(config.vocab == 128);
+    CHECK(config.num_heads == 4);
+    CHECK(config.num_kv_heads == 2);
+    CHECK(config.head_dim == family.head_dim.value_or(16));
+    CHECK(config.norm_eps == 1e-5);
+    CHECK_FALSE(config.tied_embeddings);
+    CHECK(config.sliding_window.size() == 3);
+  }
+}
+
+TEST_CASE("what is absent means what it means in transformers", "[model][config]") {
+  json config = config_of("LlamaForCausalLM");
+  for (const char* key : {"hidden_act", "rms_norm_eps", "num_key_value_heads"}) config.erase(key);
+  CHECK(parse_config(config).norm_eps == 1e-6);
+  CHECK(parse_config(config).num_kv_heads == 4);
+  CHECK(parse_config(config).rope == RopeConfig{});
+  config["num_key_value_heads"] = nullptr;
+  CHECK(parse_config(config).num_kv_heads == 4);
+
+  json mistral = config_of("MistralForCausalLM");
+  mistral["num_attention_heads"] = 16;
+  mistral.erase("num_key_value_heads");
+  CHECK(parse_config(mistral).num_kv_heads == 8);
+  mistral["num_key_value_heads"] = nullptr;
+  CHECK(parse_config(mistral).num_kv_heads == 16);
+
+  json by_type = config_of("Qwen3ForCausalLM");
+  by_type.erase("architectures");
+  by_type["model_type"] = "qwen3";
+  CHECK(parse_config(by_type).architecture == "Qwen3ForCausalLM");
+}
+
+TEST_CASE("head_dim is explicit, the family's, or derived", "[model][config]") {
+  CHECK(parse_config(merged(config_of("LlamaForCausalLM"), {{"head_dim", 32}})).head_dim == 32);
+  CHECK(parse_config(merged(config_of("LlamaForCausalLM"), {{"head_dim", nullptr}})).head_dim == 16);
+  CHECK(parse_config(config_of("Qwen3ForCausalLM")).head_dim == 128);
+  CHECK(refusal(merged(config_of("LlamaForCausalLM"), {{"hidden_size", 66}})).kind == ErrorKind::bad_input);
+  CHECK(refusal(merged(config_of("LlamaForCausalLM"), {{"head_dim", 15}})).kind == ErrorKind::bad_input);
+}
+
+TEST_CASE("biases and norms are the family's", "[model][config]") {
+  const json asked{{"attention_bias", true}, {"mlp_bias", true}};
+  const auto biases = [](const json& config) {
+    const DecoderConfig parsed = parse_config(config);
+    return std::vector<bool>{parsed.qkv_bias, parsed.o_bias, parsed.mlp_bias, parsed.qk_norm};
+  };
+  const auto with = [&](const char* name) { return biases(merged(config_of(name), asked)); };
+  const auto without = [&](const char* name) { return biases(config_of(name)); };
+  CHECK(without("LlamaForCausalLM") == std::vector<bool>{false, false, false, false});
+  CHECK(with("LlamaForCausalLM") == std::vector<bool>{true, true, true, false});
+  CHECK(with("MistralForCausalLM") == std::vector<bool>{false, false, false, false});
+  CHECK(without("Qwen2ForCausalLM") == std::vector<bool>{true, false, false, false});
+  CHECK(with("Qwen2ForCausalLM") == std::vector<bool>{true, false, false, false});
+  CHECK(without("Qwen3ForCausalLM") == std::vector<bool>{false, false, false, true});
+  CHECK(with("Qwen3ForCausalLM") == std::vector<bool>{true, true, false, true});
+}
+
+TEST_CASE("sliding windows follow the family's rule", "[model][config]") {
+  const auto windows = [](const char* name, const json& changes) {
+    return parse_config(merged(config_of(name), changes)).sliding_window;
+  };
+  const Windows none(3), all(3, 10), all_default(3, 4096);
+  CHECK(windows("LlamaForCausalLM", {{"sliding_window", 10}}) == none);
+  CHECK(windows("MistralForCausalLM", {{"sliding_window", 10}}) == all);
+  CHECK(windows("MistralForCausalLM", {{"sliding_window", nullptr}}) == none);
+  CHECK(windows("MistralForCausalLM", json::object()) == all_default);
+
+  const char* name = GENERATE("Qwen2ForCausalLM", "Qwen3ForCausalLM");
+  CHECK(windows(name, {{"sliding_window", 10}}) == none);
+  CHECK(windows(name, {{"sliding_window", 10}, {"use_sliding_window", true}}) == none);  // from layer 28 on
+  CHECK(windows(name, {{"sliding_window", 10}, {"use_sliding_window", true}, {"max_window_layers", 2}}) ==
+        Windows{{}, {}, 10});
+  CHECK(
+      windows(name, {{"sliding_window", nullptr}, {"use_sliding_window", true}, {"max_window_layers", 0}}) ==
+      none);
+  const json mixed{"sliding_attention", "full_attention", "sliding_attention"};
+  CHECK(windows(name, {{"sliding_window", 10}, {"use_sliding_window", true}, {"layer_types", mixed}}) ==
+        Windows{10, {}, 10});
+
+  const json config = merged(config_of(name), {{"layer_types", mixed}});
+  CHECK(refusal(config).kind == ErrorKind::bad_input);  // nothing says that windows are used
+  CHECK(refusal(merged(config, {{"use_sliding_window", true}, {"sliding_window", nullptr}})).kind ==
+        ErrorKind::bad_input);
+  CHECK(refusal(merged(config, {{"layer_types", {"full_attention"}}})).kind == ErrorKind::bad_input);
+  CHECK(refusal(merged(config, {{"layer_types", {"linear_attention", "full_attention", "full_attention"}}}))
+            .kind == ErrorKind::unsupported);
+}
+
+TEST_CASE("all spellings of rotary embeddings mean the same", "[model][config]") {
+  const auto rope = [](const json& changes) {
+    return parse_config(merged(config_of("LlamaForCausalLM"), changes)).rope;
+  };
+  const RopeConfig plain{.theta = 5e5};
+  CHECK(rope({{"rope_theta", 5e5}}) == plain);
+  CHECK(rope({{"rope_theta", 500000}, {"rope_scaling", nullptr}}) == plain);
+  CHECK(rope({{"rope_parameters", {{"rope_theta", 5e5}, {"rope_type", "default"}}}}) == plain);
+  CHECK(rope({{"rope_parameters", {{"rope_theta", 5e5}}}}) == plain);
+
+  const RopeConfig linear{.theta = 5e5, .type = "linear", .factor = 2.5};
+  CHECK(rope({{"rope_theta", 5e5}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.5}}}}) == linear);
+  CHECK(rope({{"rope_theta", 5e5}, {"rope_scaling", {{"rope_type", "linear"}, {"factor", 2.5}}}}) == linear);
+  CHECK(rope({{"rope_parameters", {{"rope_theta", 5e5}, {"rope_type", "linear"}, {"factor", 2.5}}}}) ==
+        linear);
+
+  const json llama3{{"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 1}, {"high_freq_factor", 4}};
+  const json original = merged(llama3, {{"original_max_position_embeddings", 256}});
+  RopeConfig expected{.theta = 5e5, .type = "llama3", .factor = 8};
+  expected.original_max_position = 256;
+  CHECK(rope({{"rope_theta", 5e5}, {"rope_scaling", original}}) == expected);
+  CHECK(rope({{"rope_parameters", merged(original, {{"rope_theta", 5e5}})}}) == expected);
+  CHECK(rope({{"rope_theta", 5e5}, {"rope_scaling", original}, {"rope_parameters", original}}) == expected);
+  expected.original_max_position = 512;  // max_position_embeddings
+  CHECK(rope({{"rope_theta", 5e5}, {"rope_scaling", llama3}}) == expected);
+}
+
+TEST_CASE("every refusal names the key and the value", "[model][config]") {
+  struct Case {
+    json changes;
+    ErrorKind kind;
+    std::vector<std::string> mentions;
+  };
+  const auto bad = ErrorKind::bad_input, unsupported = ErrorKind::unsupported;
+  const std::vector<Case> cases{
+      {{{"architectures", {"GPT2LMHeadModel"}}},
+       unsupported,
+       {"GPT2LMHeadModel", "LlamaForCausalLM", "Qwen3"}},
+      {{{"architectures", json::array()}}, bad, {"architectures", "[]"}},
+      {{{"architectures", "LlamaForCausalLM"}}, bad, {"architectures", "\"LlamaForCausalLM\""}},
+      {{{"architectures", nullptr}}, bad, {"architectures", "model_type"}},
+      {{{"architectures", nullptr}, {"model_type", "gemma"}}, unsupported, {"model_type", "gemma"}},
+      {{{"hidden_act", "gelu"}}, unsupported, {"hidden_act", "gelu"}},
+      {{{"hidden_size", nullptr}}, bad, {"hidden_size is missing"}},
+      {{{"hidden_size", "64"}}, bad, {"hidden_size", "\"64\""}},
+      {{{"hidden_size", 64.0}}, bad, {"hidden_size", "64.0"}},
+      {{{"hidden_size", 0}}, bad, {"hidden_size is 0"}},
+      {{{"hidden_size", -64}}, bad, {"hidden_size is -64"}},
+      {{{"vocab_size", 1ull << 63}}, bad, {"vocab_size", "9223372036854775808"}},
+      {{{"vocab_size", 1ll << 31}}, bad, {"vocab_size", "2147483648"}},
+      {{{"num_hidden_layers", 1000000000}}, bad, {"num_hidden_layers", "1000000000"}},
+      {{{"num_key_value_heads", 3}}, bad, {"num_attention_heads 4", "num_key_value_heads 3"}},
+      {{{"num_key_value_heads", 8}}, bad, {"num_attention_heads 4", "num_key_value_heads 8"}},
+      {{{"head_dim", 1ll << 30}}, bad, {"head_dim 1073741824"}},
+      {{{"rms_norm_eps", 0}}, bad, {"rms_norm_eps is 0"}},
+      {{{"tie_word_embeddings", 1}}, bad, {"tie_word_embeddings is 1", "true or false"}},
+      {{{"attention_bias", "no"}}, bad, {"attention_bias", "\"no\""}},
+      {{{"rope_theta", -1}}, bad, {"rope_theta is -1"}},
+      {{{"rope_scaling", 2}}, bad, {"rope_scaling is 2", "an object"}},
+      {{{"rope_scaling", {{"type", "yarn"}, {"factor", 2}}}}, unsupported, {"rope_scaling.type", "yarn"}},
+      {{{"rope_scaling", {{"type", "linear"}}}}, bad, {"rope_scaling.factor is missing"}},
+      {{{"rope_scaling", {{"type", "linear"}, {"rope_type", "llama3"}}}}, bad, {"linear", "llama3"}},
+      {{{"rope_theta", 1}, {"rope_parameters", {{"rope_theta", 2}}}},
+       bad,
+       {"rope_theta is 1", "rope_parameters.rope_theta is 2"}},
+      {{{"rope_scaling", {{"type", "linear"}, {"factor", 2}}},
+        {"rope_parameters", {{"rope_type", "default"}}}},
+       bad,
+       {"disagree"}},
+      {{{"rope_parameters", {{"full_attention", {{"rope_theta", 2}}}}}},
+       unsupported,
+       {"rope_parameters.full_attention"}},
+      {{{"rope_scaling",
+         {{"type", "llama3"}, {"factor", 8}, {"low_freq_factor", 4}, {"high_freq_factor", 1}}}},
+       bad,
+       {"high_freq_factor 1", "low_freq_factor 4"}},
+      {{{"partial_rotary_factor", 0.5}}, unsupported, {"partial_rotary_factor is 0.5"}},
+  };
+  for (const Case& test : cases) {
+    const Refusal refused = refusal(merged(config_of("LlamaForCausalLM"), test.changes));
+    CAPTURE(test.changes.dump(), refused.text);
+    CHECK(refused.kind == test.kind);
+    for (const std::string& part : test.mentions) CHECK(refused.text.find(part) != std::string::npos);
+  }
+  CHECK(refusal(json::array()).kind == ErrorKind::bad_input);
+  CHECK(refusal(nullptr).kind == ErrorKind::bad_input);
+}
+
+TEST_CASE("a config of any content is parsed or refused, never worse", "[model][config][fuzz]") {
+  std::vector<json> seeds{json::parse(test::read_file(test::example("tiny-llama/config.json")))};
+  for (const char* name : {"llama-llama3-rope", "llama-linear-rope-biases", "qwen2-window-from-layer-1",
+                           "qwen3-biases-layer-types"})
+    seeds.push_back(
+        json::parse(test::read_file(test::golden("model/" + std::string{name} + "/config.json"))));
+  const std::vector<json> values{nullptr,
+                                 true,
+                                 0,
+                                 -1,
+                                 1,
+                                 3,
+                                 1ll << 31,
+                                 1ll << 62,
+                                 ~0ull,
+                                 1e308,
+                                 -0.0,
+                                 1e-320,
+                                 "",
+                                 "\xff\xfe",
+                                 "sliding_attention",
+                                 json::array(),
+                                 json::object(),
+                                 json::array({nullptr, 1}),
+                                 {{"rope_type", 7}}};
+  std::mt19937 generator{test::seed()};
+  const auto below = [&](std::size_t n) {
+    return std::uniform_int_distribution<std::size_t>{0, n - 1}(generator);
+  };
+  int accepted = 0;
+  for (int round = 0; round < 20000; ++round) {
+    json config = seeds[below(seeds.size())];
+    for (std::size_t edits = 1 + below(3); edits > 0 && !config.empty(); --edits) {
+      json* object = &config;
+      if (config.contains("rope_parameters") && config["rope_parameters"].is_object() && below(4) == 0)
+        object = &config["rope_parameters"];
+      if (object->empty()) continue;
+      const auto pick = [&] {
+        return std::next(object->begin(), static_cast<std::ptrdiff_t>(below(object->size())));
+      };
+      const auto victim = pick();
+      switch (below(3)) {
+        case 0:
+          object->erase(victim);
+          break;
+        case 1:
+          *victim = values[below(values.size())];
+          break;
+        default:
+          *victim = json(*pick());
+      }
+    }
+    try {
+      const DecoderConfig parsed = parse_config(config);
+      ++accepted;
+      REQUIRE(parsed.sliding_window.size() == static_cast<std::size_t>(parsed.num_layers));
+      REQUIRE(parsed.num_heads % parsed.num_kv_heads == 0);
+      REQUIRE(parsed.head_dim % 2 == 0);
+    } catch (const Error& error) {
+      REQUIRE(std::string{error.what()}.find("config: ") == 0);
+    }
+  }
+  CHECK(accepted > 1000);  // the walk stays near valid configs
+}
