@@ -146,9 +146,10 @@ def metaspace_base():
     special = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
-    trainer = trainers.BpeTrainer(vocab_size=750, special_tokens=special, limit_alphabet=150, max_token_length=8,
+    trainer = trainers.BpeTrainer(vocab_size=750, special_tokens=special, max_token_length=8,
                                   show_progress=False)
-    tokenizer.train_from_iterator(training_lines(), trainer)
+    lines = [line for line in training_lines() if all(ord(character) < 0x500 for character in line)]
+    tokenizer.train_from_iterator(lines, trainer)  # the rest of the corpus has unknown characters to offer
     base = finish(tokenizer, [token(i, special[i], special=True) for i in range(3)])
     base["normalizer"] = None
     return base
