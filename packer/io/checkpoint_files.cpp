@@ -1,8 +1,8 @@
 #include "packer/io/checkpoint_files.hpp"
 
 #include <algorithm>
-#include <regex>
 #include <set>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -30,10 +30,15 @@ struct ShardName {
   unsigned long number, count;
 };
 std::optional<ShardName> shard_name(const std::string& name) {
-  static const std::regex kPattern{R"((.*)-(\d{5})-of-(\d{5})\.safetensors)"};
-  std::smatch match;
-  if (!std::regex_match(name, match, kPattern)) return std::nullopt;
-  return ShardName{match[1], std::stoul(match[2]), std::stoul(match[3])};
+  constexpr std::string_view kForm = "-#####-of-#####.safetensors";  // # is a digit
+  if (name.size() < kForm.size()) return std::nullopt;
+  const auto stem = name.size() - kForm.size();
+  for (std::size_t i = 0; i < kForm.size(); ++i) {
+    const char c = name[stem + i];
+    if (kForm[i] == '#' ? c < '0' || c > '9' : c != kForm[i]) return std::nullopt;
+  }
+  return ShardName{name.substr(0, stem), std::stoul(name.substr(stem + 1, 5)),
+                   std::stoul(name.substr(stem + 10, 5))};
 }
 
 /// A name from an index is one component, so that it cannot lead anywhere else.
@@ -45,8 +50,7 @@ void check_file_name(const std::string& name) {
     reject("shard name " + in_quotes(name) + " does not end in .safetensors");
 }
 
-/// total_size is not looked at: writers count tied or converted tensors differently, and nothing depends on
-/// it.
+/// total_size is not looked at: writers count tied or converted tensors differently, nothing depends on it.
 WeightMap read_index(const fs::path& path) {
   const auto document = read_json_file(path);
   return within("file " + path.string(), [&] {
@@ -64,8 +68,8 @@ WeightMap read_index(const fs::path& path) {
   });
 }
 
-/// A shard of some set that is not among `used` was forgotten here or belongs to another model: both are
-/// dangerous.
+/// A shard of some set that is not among `used` was forgotten here or belongs to another model: a danger
+/// both.
 void check_no_stray_shard(const Names& weights, const Names& used, const std::string& authority) {
   for (const auto& name : weights)
     if (shard_name(name) && !std::binary_search(used.begin(), used.end(), name))

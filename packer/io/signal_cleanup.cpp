@@ -8,12 +8,11 @@
 #include <cstdint>
 #include <cstring>
 #include <fcntl.h>
+#include <limits.h>
 #include <mutex>
 #include <string>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include <climits>
 
 #include "packer/format/error.hpp"
 

@@ -22,7 +22,8 @@ namespace fs = std::filesystem;
 /// Absolute and without trailing slash, so that neither chdir nor "out/" changes what it means.
 fs::path normal(const fs::path& path) {
   fs::path result;
-  if (!path.empty()) result = fs::absolute(path).lexically_normal();
+  std::error_code ignored;  // leaves an empty path, as an empty one does
+  result = fs::absolute(path, ignored).lexically_normal();
   if (!result.has_filename()) result = result.parent_path();
   if (!result.has_filename())
     throw Error{ErrorKind::usage, "output path \"" + path.string() + "\" has no name"};
@@ -52,8 +53,9 @@ fs::path make_beside(const fs::path& final_path) {
 
 void flush(const fs::path& path) {
   const FileDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (!file.is_open() || ::fsync(file.get()) != 0)
-    throw os_error(ErrorKind::device, "cannot flush " + path.string() + " to disk", errno);
+  if (file.is_open() && (::fsync(file.get()) == 0 || errno == EINVAL))
+    return;  // EINVAL: nothing to flush here
+  throw os_error(ErrorKind::device, "cannot flush " + path.string() + " to disk", errno);
 }
 
 void flush_tree(const fs::path& directory) {
@@ -71,8 +73,7 @@ void flush_tree(const fs::path& directory) {
 int rename_without_replacing(const fs::path& from, const fs::path& to) {
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
   if (errno != EINVAL && errno != ENOSYS) return errno;
-  // Some network file systems lack the flag. mkdir claims the name, and rename replaces only an empty
-  // directory.
+  // Some network file systems lack the flag. mkdir claims the name; rename replaces only empty directories.
   if (::mkdir(to.c_str(), 0777) != 0) return errno;
   if (::rename(from.c_str(), to.c_str()) == 0) return 0;
   const int error = errno;
@@ -116,7 +117,8 @@ void StagingDirectory::publish() {
   }
   published_ = true;
   cleanup_.reset();
-  flush(final_path_.parent_path());
+  const FileDescriptor parent{::open(final_path_.parent_path().c_str(), O_RDONLY | O_CLOEXEC)};
+  if (parent.is_open()) ::fsync(parent.get());  // it is published, whether or not a power cut would undo that
 }
 
 }  // namespace mpk
