@@ -45,7 +45,7 @@ std::vector<AddedToken> read_added_tokens(const Json& list, const Bpe& model) {
       tokens.push_back(std::move(token));
     });
   }
-  std::ranges::stable_partition(tokens, &AddedToken::special);
+  std::stable_partition(tokens.begin(), tokens.end(), [](const AddedToken& token) { return token.special; });
   return tokens;
 }
 
@@ -100,8 +100,8 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::cut(std::string_view tex
       ++at;
       continue;
     }
-    at = match->span
-             .end;  // also behind a match that single_word rejects: Hugging Face looks no further inside it
+    // Also behind a match that single_word rejects: Hugging Face looks no further inside it.
+    at = match->span.end;
     if (match->token->single_word && touches_word(text, match->span)) continue;
 
     auto [begin, end] = match->span;
@@ -110,8 +110,8 @@ std::vector<AddedTokenMatcher::Part> AddedTokenMatcher::cut(std::string_view tex
       if (!is_white_space(next_code_point(text, next))) break;
       begin = previous;
     }
-    if (match->token->lstrip)
-      begin = std::max(begin, done);  // the token before may have taken the same space
+    // The token before may have taken the same space.
+    if (match->token->lstrip) begin = std::max(begin, done);
     for (std::size_t next = end; match->token->rstrip && next < text.size(); end = next)
       if (!is_white_space(next_code_point(text, next))) break;
     if (done < begin) parts.push_back({{done, begin}, std::nullopt});

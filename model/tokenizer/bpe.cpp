@@ -72,8 +72,9 @@ void Bpe::read_vocabulary(const Json& vocabulary) {
   vocabulary_.reserve(vocabulary.size());
   std::unordered_set<std::int32_t> taken;
   taken.reserve(vocabulary.size());
-  for (const auto& [token, value] : vocabulary.items()) {
-    const std::int32_t id = token_id(value, [&] { return in_quotes(token); });
+  for (const auto& entry : vocabulary.items()) {
+    const std::string& token = entry.key();
+    const std::int32_t id = token_id(entry.value(), [&] { return in_quotes(token); });
     if (!taken.insert(id).second)
       bad(fmt::format("{} and another token both have id {}", in_quotes(token), id));
     vocabulary_.emplace(token, id);

@@ -16,6 +16,7 @@ import hashlib
 import json
 import pathlib
 import random
+import re
 import struct
 
 import sentencepiece
@@ -297,6 +298,14 @@ def ids_of(tokenizer, text):
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
+def pieces_of(model, text):
+    """What Hugging Face's LlamaTokenizer does with a tokenizer.model: symbols first, then each stretch between them."""
+    ids = []
+    for part in re.split("(<unk>|<s>|</s>)", text):
+        ids += [model.piece_to_id(part)] if part in ("<unk>", "<s>", "</s>") else model.encode(part)
+    return ids
+
+
 def stream_hash(ids):
     return hashlib.sha256(struct.pack(f"<{len(ids)}i", *ids)).hexdigest()
 
@@ -342,7 +351,7 @@ def main():
         (OUT / f"{kind}.vocab").unlink()
         model = sentencepiece.SentencePieceProcessor(model_file=str(OUT / f"{kind}.model"))
         # Three equal characters of a Unigram model are "aa a" to some versions of the library, "a aa" to others.
-        results[kind] = [None if kind == "unigram" and "***" in text else model.encode(text) for text in CORPUS]
+        results[kind] = [None if kind == "unigram" and "***" in text else pieces_of(model, text) for text in CORPUS]
     write_json(OUT / "sentencepiece.json", results)
 
     (OUT / "ORIGIN").write_text(
