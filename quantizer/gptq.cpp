@@ -26,6 +26,7 @@
 #include "packer/format/error.hpp"
 #include "quantizer/act_order.hpp"
 #include "quantizer/checks.hpp"
+#include "quantizer/descent.hpp"
 #include "quantizer/hessian.hpp"
 #include "quantizer/linalg/parallel.hpp"
 #include "quantizer/methods.hpp"
@@ -180,10 +181,16 @@ QuantizedLinear gptq(const LinearLayer& layer, const QuantizerOptions& options) 
 
   QuantizedLinear result;
   result.damp = factor.damp;
+  const double damping = factor.added;
   Solver solver{weight, options, std::move(order), std::move(factor)};
   solver.solve();
-  result.relative_loss = loss_ratio(solver.loss(), output_energy(weight, layer.hessian));
+  double loss = solver.loss();
   result.matrix = solver.take();
+  if (options.descent_sweeps > 0) {
+    descend(result.matrix, weight, hessian, damping, options.descent_sweeps);
+    loss = output_energy(weight - dequantize(result.matrix), layer.hessian);
+  }
+  result.relative_loss = loss_ratio(loss, output_energy(weight, layer.hessian));
   return result;
 }
 

@@ -24,15 +24,16 @@ struct QuantizerOptions {
   Scheme scheme;
   ActOrder act_order = ActOrder::fixed_groups;
   Ranges ranges = Ranges::mse;
-  bool signed_scales =
-      false;           ///< a group may take a negative scale, which swaps how far codes reach up and down
-  double damp = 0.01;  ///< added to the Hessian's diagonal, in units of its mean
+  /// A group may take a negative scale: codes then reach further up than down.
+  bool signed_scales = false;
+  double damp = 0.01;      ///< added to the Hessian's diagonal, in units of its mean
+  int descent_sweeps = 0;  ///< gptq: passes of coordinate descent over scales and codes afterwards
 };
 
 struct LinearLayer {
   ConstMatrixRef weight;  ///< (K, N)
-  const MatrixF*
-      hessian;  ///< sum of x x^T over the calibration tokens, (K, K); nullptr for methods without data
+  /// Sum of x x^T over the calibration tokens, (K, K); nullptr for methods without data.
+  const MatrixF* hessian;
 };
 
 struct QuantizedLinear {
