@@ -30,18 +30,17 @@ std::vector<AddedToken> read_added_tokens(const Json& list, const Bpe& model) {
   if (list.is_null()) return tokens;
   if (!list.is_array()) bad(fmt::format("expected a list, found {}", list.type_name()));
   std::unordered_set<std::string> seen;
-  auto next_free = static_cast<std::int64_t>(model.vocabulary_size());  // or behind the last token added
+  auto next_free = static_cast<std::int64_t>(model.vocabulary_size());
   for (std::size_t i = 0; i < list.size(); ++i) {
     within(fmt::format("entry {}", i), [&] {
       AddedToken token = read_added_token(list[i]);
       if (!seen.insert(token.content).second) bad(in_quotes(token.content) + " is added twice");
       if (token.content.empty()) return;  // can be nowhere in a text; Hugging Face ignores it too
       const auto in_vocabulary = model.id_of(token.content);
-      const std::int64_t expected = in_vocabulary ? *in_vocabulary : next_free;
+      const std::int64_t expected = in_vocabulary ? *in_vocabulary : next_free++;
       if (token.id != expected)
         bad(fmt::format("{} has id {}, but {} {}", in_quotes(token.content), token.id,
                         in_vocabulary ? "the vocabulary gives it" : "the next free id is", expected));
-      next_free = std::max(next_free, expected + 1);
       tokens.push_back(std::move(token));
     });
   }

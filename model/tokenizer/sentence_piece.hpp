@@ -8,9 +8,9 @@
 
 namespace mpk::tok {
 
-/// BPE or Unigram, as the model says, without bos and eos. Control symbols and the unknown symbol ("<s>", "<unk>") that
-/// occur literally in a text are tokens, as for Hugging Face's Llama tokenizers; what lies between two of them is
-/// encoded on its own, by SentencePieceProcessor::Encode.
+/// BPE or Unigram, as the model says, without bos and eos. Control symbols and the unknown symbol ("<s>",
+/// "<unk>") that occur literally in a text are tokens, as for Hugging Face's Llama tokenizers; what lies
+/// between two of them is encoded on its own, by SentencePieceProcessor::Encode.
 std::unique_ptr<Tokenizer> load_sentence_piece(const std::filesystem::path& file);
 
 }  // namespace mpk::tok

@@ -13,18 +13,22 @@ namespace {
 Json dense_file() {
   Json file = Json::parse(R"json({
     "added_tokens": [
-      {"id": 7, "content": "<s>", "single_word": false, "lstrip": true, "rstrip": false, "normalized": false, "special": true},
-      {"id": 8, "content": "Tag", "single_word": true, "lstrip": false, "rstrip": true, "normalized": true, "special": false}],
+      {"id": 7, "content": "<s>", "single_word": false, "lstrip": true, "rstrip": false,
+       "normalized": false, "special": true},
+      {"id": 8, "content": "Tag", "single_word": true, "lstrip": false, "rstrip": true,
+       "normalized": true, "special": false}],
     "normalizer": {"type": "Sequence", "normalizers": [
       {"type": "NFKC"}, {"type": "Lowercase"}, {"type": "Strip", "strip_left": true, "strip_right": false},
       {"type": "Prepend", "prepend": "_"},
       {"type": "Replace", "pattern": {"Regex": "\\s{2,}+|x"}, "content": " "}]},
     "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-      {"type": "Split", "pattern": {"Regex": "(?i:'s|'ll)|[^\\r\\n\\p{L}]?\\p{L}+|\\s+(?!\\S)|\\s+"}, "behavior": "MergedWithNext", "invert": false},
+      {"type": "Split", "pattern": {"Regex": "(?i:'s|'ll)|[^\\r\\n\\p{L}]?\\p{L}+|\\s+(?!\\S)|\\s+"},
+       "behavior": "MergedWithNext", "invert": false},
       {"type": "Digits", "individual_digits": true},
       {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "split": true},
       {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}]},
-    "model": {"type": "BPE", "dropout": null, "unk_token": "u", "fuse_unk": true, "byte_fallback": true, "ignore_merges": true,
+    "model": {"type": "BPE", "dropout": null, "unk_token": "u", "fuse_unk": true, "byte_fallback": true,
+      "ignore_merges": true,
       "vocab": {"u": 0, "a": 1, "b": 2, "ab": 3, "aba": 4, "_": 5, "<0x20>": 6}, "merges": ["a b", ["ab", "a"]]}})json");
   return file;
 }
