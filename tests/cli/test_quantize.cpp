@@ -1,5 +1,7 @@
 #include <omp.h>
 
+#include <fmt/format.h>
+
 #include "cli/pipeline/evaluate.hpp"
 #include "cli/pipeline/quantize.hpp"
 #include "cli/pipeline/verify_artifact.hpp"
