@@ -34,18 +34,22 @@ constexpr std::array<Variant, sizeof...(T)> variants() {
 // clang-format off
 constexpr auto kVariants = variants<
     //         bits scales           tile m    n    k   warps along m, stages, blocks per SM
-    GemmTraits<4, Scales::grouped,       16, 128, 128,  1, 4, 2>,
+    GemmTraits<4, Scales::grouped,       16, 128, 256,  1, 3, 2>,
     GemmTraits<4, Scales::grouped,       32, 128, 128,  1, 4, 2>,
     GemmTraits<4, Scales::grouped,       64, 256,  64,  1, 4, 1>,
-    GemmTraits<4, Scales::single,        16, 128, 128,  1, 4, 2>,
+    GemmTraits<4, Scales::grouped,      128, 256,  64,  2, 3, 1>,
+    GemmTraits<4, Scales::single,        16, 128, 256,  1, 3, 2>,
     GemmTraits<4, Scales::single,        32, 128, 128,  1, 4, 2>,
     GemmTraits<4, Scales::single,        64, 256,  64,  1, 4, 1>,
+    GemmTraits<4, Scales::single,       128, 256,  64,  2, 3, 1>,
     GemmTraits<8, Scales::grouped,       16, 128, 128,  1, 4, 2>,
     GemmTraits<8, Scales::grouped,       32, 128, 128,  1, 3, 2>,
     GemmTraits<8, Scales::grouped,       64, 256,  64,  1, 3, 1>,
+    GemmTraits<8, Scales::grouped,      128, 256,  64,  2, 3, 1>,
     GemmTraits<8, Scales::single,        16, 128, 128,  1, 4, 2>,
     GemmTraits<8, Scales::single,        32, 128, 128,  1, 3, 2>,
-    GemmTraits<8, Scales::single,        64, 256,  64,  1, 3, 1>>();
+    GemmTraits<8, Scales::single,        64, 256,  64,  1, 3, 1>,
+    GemmTraits<8, Scales::single,       128, 256,  64,  2, 3, 1>>();
 // clang-format on
 
 constexpr ScalarType kTypes[] = {kU4B8, kU8B128};

@@ -44,14 +44,98 @@ struct Cursor {
   }
 };
 
+/// Global memory -> ring, stage after stage of a block's stripe. What lies outside the matrices arrives as
+/// zeros: a zero activation times the finite weight that zeros decode to adds nothing, so that nobody has to
+/// ask about edges again.
+template <class T>
+struct StageLoader {
+  static constexpr int kRowsPerRound = T::kThreads / T::kActivationRow,
+                       kStepsPerRound = T::kThreads / T::kWeightRow;
+  static_assert(kRowsPerRound * T::kActivationRow == T::kThreads && kRowsPerRound % 8 == 0);
+  static_assert(kStepsPerRound * T::kWeightRow == T::kThreads);
+
+  const GemmArgs& args;
+  const std::uint32_t ring;
+  const unsigned thread = threadIdx.x;  // unsigned: what is derived from it by / and % costs one instruction
+  Cursor at;
+  int left;
+  const __half* activations;  // what this thread copies first of the next stage
+  const uint4* words;
+  bool columns_inside;
+
+  __device__ __forceinline__ StageLoader(const GemmArgs& a, std::uint32_t ring_address, int begin, int end)
+      : args{a}, ring{ring_address}, at{a.partition, begin}, left{end - begin} {
+    aim();
+  }
+  __device__ __forceinline__ int row() const { return at.tile_m * T::kTile.m + thread / T::kActivationRow; }
+  __device__ __forceinline__ int column() const {
+    return at.stage * T::kTile.k + thread % T::kActivationRow * 8;
+  }
+  __device__ __forceinline__ int step() const { return at.stage * T::kSteps + thread / T::kWeightRow; }
+  __device__ __forceinline__ int row_chunks() const { return args.weight_tiles * T::kTileChunks; }
+
+  __device__ __forceinline__ void aim() {
+    const int chunk = at.tile_n * T::kWeightRow + thread % T::kWeightRow;
+    columns_inside = chunk < row_chunks();
+    activations = args.activations + static_cast<std::int64_t>(row()) * args.k + column();
+    words = args.words + static_cast<std::int64_t>(step()) * row_chunks() + chunk;
+  }
+
+  /// Starts copying the next stage, if there is one. Always one group per call: counting groups counts
+  /// stages.
+  __device__ __forceinline__ void next(int slot) {
+    if (left > 0) {
+      copy(ring + slot * (T::kStageChunks * kChunkBytes));
+      --left;
+      activations += T::kTile.k;
+      words += static_cast<std::int64_t>(T::kSteps) * row_chunks();
+      if (++at.stage == args.partition.stages_per_tile) {
+        at.next_tile(args.partition);
+        aim();
+      }
+    }
+    cp_async_commit();
+  }
+
+  __device__ __forceinline__ void copy(std::uint32_t stage) const {
+    const std::uint32_t to_activations =
+        stage + activation_chunk<T::kActivationRow>(thread / T::kActivationRow, thread % T::kActivationRow) *
+                    kChunkBytes;
+#pragma unroll
+    for (int round = 0; round < T::kActivationChunks / T::kThreads; ++round) {
+      const bool inside = column() < args.k && row() + round * kRowsPerRound < args.m;
+      const __half* from = activations + static_cast<std::int64_t>(round * kRowsPerRound) * args.k;
+      cp_async(to_activations + round * T::kThreads * kChunkBytes, inside ? from : args.activations, inside);
+    }
+    const std::uint32_t to_words = stage + (T::kWeightsAt + weight_chunk<T::kBits>(thread)) * kChunkBytes;
+#pragma unroll
+    for (int round = 0; round < T::kWeightChunks / T::kThreads; ++round) {
+      const bool inside = columns_inside && step() + round * kStepsPerRound < args.k_steps;
+      const uint4* from = words + static_cast<std::int64_t>(round * kStepsPerRound) * row_chunks();
+      cp_async(to_words + round * T::kThreads * kChunkBytes, inside ? from : args.words, inside);
+    }
+    if constexpr (T::kGrouped) {
+      const int first_step = at.stage * T::kSteps, last_step = first_step + T::kSteps - 1;
+      const int group = (first_step >> args.group_shift) + thread / T::kScaleRow;
+      if (thread < T::kScaleChunks && group <= last_step >> args.group_shift) {
+        const int n = at.tile_n * T::kTile.n + thread % T::kScaleRow * 8;
+        const bool inside = n < args.n && group < args.k_steps >> args.group_shift;
+        const __half* from = args.scales + static_cast<std::int64_t>(group) * args.n + n;
+        cp_async(stage + (T::kScalesAt + thread) * kChunkBytes, inside ? from : args.scales, inside);
+      }
+    }
+  }
+};
+
+/// Ring -> accumulators -> global memory.
 template <class T>
 struct GemmBlock {
   const GemmArgs& args;
   uint4* const smem;
-  const unsigned thread = threadIdx.x;  // unsigned: what is derived from it by / and % costs one instruction
+  const unsigned thread = threadIdx.x;
   const int lane = thread % kWarpSize;
   const int warp =
-      __shfl_sync(~0u, static_cast<int>(thread / kWarpSize), 0);  // tells the compiler: the same in all lanes
+      __shfl_sync(~0u, static_cast<int>(thread / kWarpSize), 0);  // tells the compiler: all lanes agree
   // Warps that hold sums of the same 64 columns in the end come first: warp_k 0 is threads 0 .. kSumThreads
   // - 1.
   const int warp_n = warp % T::kWarpsN, warp_m = warp / T::kWarpsN % T::kWarpsM;
@@ -68,89 +152,34 @@ struct GemmBlock {
 #pragma unroll
         for (float& value : block) value = 0.0f;
   }
-  __device__ __forceinline__ bool holds_sums() const {
-    return T::kWarpsK == 1 || warp_k == 0;
-  }
-  /// The 64-column tile this warp works on, counted over all of N; N may end before the block tile does.
-  __device__ __forceinline__ int weight_tile(int tile_n) const {
-    return tile_n * T::kWarpsN + warp_n;
-  }
-  __device__ __forceinline__ bool has_columns(int tile_n) const {
-    return weight_tile(tile_n) < args.weight_tiles;
-  }
 
-  // ---- global memory -> ring
-  // ---------------------------------------------------------------------------------
-  /// What lies outside the matrices is zero (activations) or left alone (weights and scales, which nobody
-  /// reads then).
-  __device__ __forceinline__ void copy_stage(const Cursor& at, int slot) const {
-    const std::uint32_t stage = shared_address(smem + slot * T::kStageChunks);
-    const int first_step = at.stage * T::kSteps;
-
-#pragma unroll
-    for (int round = 0; round < T::kActivationChunks / T::kThreads; ++round) {
-      const unsigned i = round * T::kThreads + thread;
-      const int row = i / T::kActivationRow, chunk = i % T::kActivationRow;
-      const int m = at.tile_m * T::kTile.m + row, k = at.stage * T::kTile.k + 8 * chunk;
-      const bool inside = m < args.m && k < args.k;
-      const __half* from = args.activations + (inside ? static_cast<std::int64_t>(m) * args.k + k : 0);
-      cp_async_or_zero(stage + activation_chunk<T::kActivationRow>(row, chunk) * kChunkBytes, from, inside);
-    }
-
-    const int row_chunks = args.weight_tiles * T::kTileChunks, first_chunk = at.tile_n * T::kWeightRow;
-#pragma unroll
-    for (int round = 0; round < T::kWeightChunks / T::kThreads; ++round) {
-      const unsigned i = round * T::kThreads + thread;
-      const int step = first_step + i / T::kWeightRow, chunk = first_chunk + i % T::kWeightRow;
-      if (step < args.k_steps && chunk < row_chunks)
-        cp_async(stage + (T::kWeightsAt + weight_chunk<T::kBits>(i)) * kChunkBytes,
-                 args.words + static_cast<std::int64_t>(step) * row_chunks + chunk);
-    }
-
-    if constexpr (T::kGrouped) {
-      const int first_group = first_step >> args.group_shift, groups = args.k_steps >> args.group_shift;
-      const int group = first_group + thread / T::kScaleRow,
-                n = at.tile_n * T::kTile.n + thread % T::kScaleRow * 8;
-      const int last_step = first_step + T::kSteps - 1;
-      if (group <= last_step >> args.group_shift && group < groups && n < args.n)
-        cp_async(stage + (T::kScalesAt + thread) * kChunkBytes,
-                 args.scales + static_cast<std::int64_t>(group) * args.n + n);
-    }
-  }
-
-  // ---- ring -> accumulators
-  // ----------------------------------------------------------------------------------
-  __device__ __forceinline__ void multiply_stage(const Cursor& at, int slot) {
-    const uint4* stage = smem + slot * T::kStageChunks;
-    const std::uint32_t activations = shared_address(stage);
-    const int first_step = at.stage * T::kSteps;
-    if (!has_columns(at.tile_n)) return;
-
+  __device__ __forceinline__ void multiply_stage(std::uint32_t stage, int first_step) {
+    const RowCol a_row = a_row_of_lane(lane);
+    const int first_row = warp_m * T::kBlocksM * kMmaM + a_row.row;
+    const std::uint32_t weights =
+        stage + (T::kWeightsAt + warp_k * T::kWeightRow + warp_n * T::kTileChunks) * kChunkBytes;
+    const std::uint32_t scale_column =
+        stage + T::kScalesAt * kChunkBytes + (warp_n * kTileN + grouped_scale_position(lane, 0)) * 2;
 #pragma unroll
     for (int i = 0; i < T::kStepsPerWarp; ++i) {
       const int step = i * T::kWarpsK + warp_k;
-      if (first_step + step >= args.k_steps) break;
-
       TileWords<T::kBits> words;
 #pragma unroll
-      for (int c = 0; c < words.kChunks; ++c) {
-        const int chunk = step * T::kWeightRow + warp_n * T::kTileChunks + lane * words.kChunks + c;
-        words.chunk[c] = stage[T::kWeightsAt + weight_chunk<T::kBits>(chunk)];
-      }
-      __half scales[kBlocksPerTile];
+      for (int c = 0; c < words.kChunks; ++c)
+        words.chunk[c] = load_shared(
+            weights + (i * T::kWarpsK * T::kWeightRow + weight_chunk<T::kBits>(lane * words.kChunks + c)) *
+                          kChunkBytes);
+      alignas(uint4) __half scales[kBlocksPerTile];
       if constexpr (T::kGrouped) {
         const int group = ((first_step + step) >> args.group_shift) - (first_step >> args.group_shift);
-        const int position = warp_n * kTileN + grouped_scale_position(lane, 0);
-        *reinterpret_cast<uint4*>(scales) = stage[T::kScalesAt + group * T::kScaleRow + position / 8];
+        *reinterpret_cast<uint4*>(scales) = load_shared(scale_column + group * (T::kScaleRow * kChunkBytes));
       }
       FragmentA a[T::kBlocksM];
 #pragma unroll
-      for (int block = 0; block < T::kBlocksM; ++block) {
-        const RowCol from = a_row_of_lane(lane);
-        const int row = (warp_m * T::kBlocksM + block) * kMmaM + from.row, chunk = 2 * step + from.col;
-        a[block] = ldmatrix_x4(activations + activation_chunk<T::kActivationRow>(row, chunk) * kChunkBytes);
-      }
-
+      for (int block = 0; block < T::kBlocksM; ++block)
+        a[block] = ldmatrix_x4(
+            stage + activation_chunk<T::kActivationRow>(first_row + block * kMmaM, 2 * step + a_row.col) *
+                        kChunkBytes);
 #pragma unroll
       for (int pair = 0; pair < kBlocksPerTile / 2; ++pair) {
         FragmentB b[2];
@@ -166,8 +195,6 @@ struct GemmBlock {
     }
   }
 
-  // ---- accumulators -> global memory
-  // -------------------------------------------------------------------------
   /// Adds the warps that split k to warp_k 0, in their order.
   __device__ __forceinline__ void sum_over_warps() {
     float4* exchange =
@@ -179,95 +206,100 @@ struct GemmBlock {
         if (warp_k == from)
 #pragma unroll
           for (int block = 0; block < kBlocksPerTile; ++block)
-            exchange[block * T::kSumThreads] =
-                make_float4(rows[block][0], rows[block][1], rows[block][2], rows[block][3]);
+            exchange[block * T::kSumThreads] = as_float4(rows[block]);
         __syncthreads();
         if (warp_k == 0)
 #pragma unroll
-          for (int block = 0; block < kBlocksPerTile; ++block)
-            add(rows[block], exchange[block * T::kSumThreads]);
+          for (int block = 0; block < kBlocksPerTile; ++block) {
+            const float4 other = exchange[block * T::kSumThreads];
+            rows[block][0] += other.x, rows[block][1] += other.y, rows[block][2] += other.z,
+                rows[block][3] += other.w;
+          }
         __syncthreads();
       }
   }
-  static __device__ __forceinline__ void add(float (&sum)[4], float4 value) {
-    sum[0] += value.x, sum[1] += value.y, sum[2] += value.z, sum[3] += value.w;
+  static __device__ __forceinline__ float4 as_float4(const float (&v)[4]) {
+    return make_float4(v[0], v[1], v[2], v[3]);
   }
+
   __device__ __forceinline__ float4* slot_of(int block, int tile) const {
-    return args.partials + args.partition.slot(block, tile) * static_cast<std::int64_t>(T::kSlotChunks) +
-           thread;
+    return args.partials + args.partition.slot(block, tile) * static_cast<std::int64_t>(T::kSlotChunks);
   }
 
   /// For a tile that several blocks share: leaves this block's sums, true if all the others have left theirs.
   __device__ __forceinline__ bool leave_partial_sums(int tile, int num_blocks) const {
-    __shared__ bool arrived_last;
-    if (holds_sums()) {
-      float4* slot = slot_of(blockIdx.x, tile);
+    if (thread < T::kSumThreads) {
+      float4* slot = slot_of(blockIdx.x, tile) + thread;
 #pragma unroll
       for (const auto& rows : acc)
 #pragma unroll
         for (const auto& block : rows) {
-          *slot = make_float4(block[0], block[1], block[2], block[3]);
+          *slot = as_float4(block);
           slot += T::kSumThreads;
         }
     }
-    __threadfence();  // the partial sums before the count ...
     __syncthreads();
+    bool arrived_last = false;
     if (thread == 0) {
+      __threadfence();  // all the block's partial sums before the count ...
       arrived_last = atomicAdd(&args.counters[tile], 1) + 1 == num_blocks;
       if (arrived_last) args.counters[tile] = 0;  // for the next launch
-      __threadfence();                            // ... and the count before the other blocks' partial sums
+      __threadfence();  // ... and the count before the other blocks' partial sums
     }
-    __syncthreads();
-    return arrived_last;
+    return __syncthreads_or(arrived_last);
   }
 
-  /// 16 rows of this warp's part of a tile.
-  __device__ __forceinline__ void write_rows(const Cursor& at, int rows,
-                                             const float (&sums)[kBlocksPerTile][4]) const {
-    const int first_column = weight_tile(at.tile_n) * kTileN;
-    const int first_row = at.tile_m * T::kTile.m + (warp_m * T::kBlocksM + rows) * kMmaM;
-    __half scales[2][8];  // of this lane's columns
+  /// The four sums of one mma block that `owner`, one of kSumThreads, holds: two columns of two rows.
+  __device__ __forceinline__ void write(const Cursor& at, unsigned owner, int rows, int block,
+                                        float4 sums) const {
+    const int of_lane = owner % kWarpSize, of_warp = owner / kWarpSize;
+    const int weight_tile = at.tile_n * T::kWarpsN + of_warp % T::kWarpsN;
+    if (weight_tile >= args.weight_tiles) return;
     if constexpr (!T::kGrouped) {
-#pragma unroll
-      for (int c = 0; c < 2; ++c)
-        *reinterpret_cast<uint4*>(scales[c]) = __ldg(reinterpret_cast<const uint4*>(
-            args.scales + first_column + single_scale_position(lane, 4 * c, 0)));
+      const __half* scales = args.scales + weight_tile * kTileN + single_scale_position(of_lane, block, 0);
+      const float2 scale = __half22float2(__ldg(reinterpret_cast<const __half2*>(scales)));
+      sums.x *= scale.x, sums.y *= scale.y, sums.z *= scale.x, sums.w *= scale.y;
     }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const RowCol place = c_element(lane, 2 * half);
-      const int m = first_row + place.row;
-      if (m >= args.m) continue;
-      __half* out = args.out + static_cast<std::int64_t>(m) * args.n + first_column + place.col;
-#pragma unroll
-      for (int block = 0; block < kBlocksPerTile; ++block) {
-        float x = sums[block][2 * half], y = sums[block][2 * half + 1];
-        if constexpr (!T::kGrouped) {
-          x *= __half2float(scales[block / 4][2 * (block % 4)]);
-          y *= __half2float(scales[block / 4][2 * (block % 4) + 1]);
-        }
-        *reinterpret_cast<__half2*>(out + block * kMmaN) = __floats2half2_rn(x, y);
-      }
-    }
+    const RowCol place = c_element(of_lane, 0);
+    const int m = at.tile_m * T::kTile.m + (of_warp / T::kWarpsN * T::kBlocksM + rows) * kMmaM + place.row;
+    __half* out =
+        args.out + static_cast<std::int64_t>(m) * args.n + weight_tile * kTileN + block * kMmaN + place.col;
+    if (m < args.m) *reinterpret_cast<__half2*>(out) = __floats2half2_rn(sums.x, sums.y);
+    if (m + kMmaM / 2 < args.m)
+      *reinterpret_cast<__half2*>(out + static_cast<std::int64_t>(kMmaM / 2) * args.n) =
+          __floats2half2_rn(sums.z, sums.w);
   }
 
   __device__ __forceinline__ void write_own_sums(const Cursor& at) const {
+    if (thread >= T::kSumThreads) return;
 #pragma unroll
-    for (int rows = 0; rows < T::kBlocksM; ++rows) write_rows(at, rows, acc[rows]);
+    for (int rows = 0; rows < T::kBlocksM; ++rows)
+#pragma unroll
+      for (int block = 0; block < kBlocksPerTile; ++block)
+        write(at, thread, rows, block, as_float4(acc[rows][block]));
   }
-  /// The sums of blocks `first` .. `last`, added in this order whoever adds them.
+  /// The sums of blocks `first` .. `last`, added in this order whoever adds them; by all threads, whatever
+  /// their role.
   __device__ __forceinline__ void write_all_sums(const Cursor& at, int tile, int first, int last) const {
+    constexpr int kAtOnce = T::kSlotChunks / T::kThreads < 4 ? T::kSlotChunks / T::kThreads : 4;
+    static_assert(T::kSlotChunks % (kAtOnce * T::kThreads) == 0);
 #pragma unroll 1
-    for (int rows = 0; rows < T::kBlocksM; ++rows) {
-      float sums[kBlocksPerTile][4] = {};
-#pragma unroll 1
+    for (unsigned start = thread; start < T::kSlotChunks; start += kAtOnce * T::kThreads) {
+      float4 sums[kAtOnce] = {};
+#pragma unroll(8 / kAtOnce)  // eight loads in flight
       for (int from = first; from <= last; ++from) {
-        const float4* slot = slot_of(from, tile) + rows * kBlocksPerTile * T::kSumThreads;
+        const float4* slot = slot_of(from, tile) + start;
 #pragma unroll
-        for (int block = 0; block < kBlocksPerTile; ++block)
-          add(sums[block], __ldcg(slot + block * T::kSumThreads));
+        for (int i = 0; i < kAtOnce; ++i) {
+          const float4 part = __ldcg(slot + i * T::kThreads);
+          sums[i].x += part.x, sums[i].y += part.y, sums[i].z += part.z, sums[i].w += part.w;
+        }
       }
-      write_rows(at, rows, sums);
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const unsigned chunk = start + i * T::kThreads, block = chunk / T::kSumThreads;
+        write(at, chunk % T::kSumThreads, block / kBlocksPerTile, block % kBlocksPerTile, sums[i]);
+      }
     }
   }
 
@@ -275,12 +307,10 @@ struct GemmBlock {
     const int tile = at.tile(args.partition);
     const int first = args.partition.first_block(tile), last = args.partition.last_block(tile);
     if constexpr (T::kWarpsK > 1) sum_over_warps();
-    const bool writes = holds_sums() && has_columns(at.tile_n);
-    if (first == last) {
-      if (writes) write_own_sums(at);
-    } else if (leave_partial_sums(tile, last - first + 1)) {
-      if (writes) write_all_sums(at, tile, first, last);
-    }
+    if (first == last)
+      write_own_sums(at);
+    else if (leave_partial_sums(tile, last - first + 1))
+      write_all_sums(at, tile, first, last);
   }
 };
 
@@ -290,20 +320,11 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
   extern __shared__ uint4 smem[];
   const Partition& p = args.partition;
   const int begin = p.begin(blockIdx.x), end = p.end(blockIdx.x);
+  const std::uint32_t ring = shared_address(smem);
+  StageLoader<T> load{args, ring, begin, end};
   GemmBlock<T> block{args, smem};
-
-  Cursor load{p, begin};
-  int to_load = end - begin;
-  const auto load_next = [&](int slot) {  // always one group per call, so that counting groups counts stages
-    if (to_load > 0) {
-      block.copy_stage(load, slot);
-      if (++load.stage == p.stages_per_tile) load.next_tile(p);
-      --to_load;
-    }
-    cp_async_commit();
-  };
 #pragma unroll 1
-  for (int slot = 0; slot < T::kStages - 1; ++slot) load_next(slot);
+  for (int slot = 0; slot < T::kStages - 1; ++slot) load.next(slot);
 
   Cursor at{p, begin};
   int slot = 0;
@@ -316,8 +337,8 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
     for (; at.stage < stop; ++at.stage) {
       cp_async_wait<T::kStages - 2>();
       __syncthreads();  // this stage is there for all, and nobody still reads the one before it
-      load_next(slot == 0 ? T::kStages - 1 : slot - 1);
-      block.multiply_stage(at, slot);
+      load.next(slot == 0 ? T::kStages - 1 : slot - 1);
+      block.multiply_stage(ring + slot * (T::kStageChunks * kChunkBytes), at.stage * T::kSteps);
       slot = slot + 1 == T::kStages ? 0 : slot + 1;
     }
     block.finish_tile(at);
