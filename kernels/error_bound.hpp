@@ -5,30 +5,29 @@
 // u16 = 2^-11 is the unit roundoff of float16, e16 = 2^-25 half the gap between its subnormals: rounding x to
 // float16 moves it by at most u16 |x| + e16. Write P = sum a * w (exact), S = sum |a| * |w|, A = sum |a|.
 //
-// 1. Weights. Grouped: each weight is off by at most u16 |w| + e16, so the sum is off by at most u16 S + e16
-// A, and what is
-//    summed has magnitudes of at most S' = (1 + u16) S + e16 A. One scale per column: exact; S' = S, where S
-//    stands for |scale| times the sum of the unscaled products, whose relative errors are the same.
+// 1. Weights
+//    Grouped: each weight is off by at most u16 |w| + e16, so the sum is off by at most u16 S + e16 A, and
+//    what is summed has magnitudes of at most S' = (1 + u16) S + e16 A. One scale per column: exact and S' =
+//    S; the sums are then in units of |scale|, which changes no relative error.
 //
-// 2. Sums. One mma adds 16 exact products to an accumulator. Whatever the chip does inside is some tree over
-// blocks of
-//    addends, each block together with the running sum: the addends are aligned to the largest of the block
-//    and cut off below its 24th significant bit, added, and the result is cut off likewise. With cut = 2^-23,
-//    a block of b products costs at most (b + 1) cuts for the addends and one for the result, each of at most
-//    cut times the block's largest addend or its result, hence at most cut times the magnitude summed so far.
-//    Blocks of 4, 8 or 16 products (all that has been observed from compute capability 7.0 to 9.0) make 4 *
-//    6, 2 * 10 or 1 * 18 of them: at most 24 cuts an mma. K / 16 mmas in a chain: n = 24 ceil(K / 16) cuts.
-//    Splitting the chain into p partial sums takes at least one mma out of the longest path for each of the p
-//    - 1 float32 additions it adds, and such an addition (2^-24) costs less than an mma, so n covers every
-//    split. The magnitude summed so far itself grows by the errors: n cut / (1 - n cut). No float32
-//    underflow: every addend is a multiple of 2^-48.
+// 2. Sums
+//    One mma adds 16 exact products to an accumulator, inside the chip in blocks of products, each together
+//    with the running sum: the addends are aligned to the largest of them, cut off below its 24th significant
+//    bit and added, and the result is cut off likewise. With cut = 2^-23, a block of b products costs b + 1
+//    cuts for its addends and one for its result, each at most cut times the magnitude summed so far. Blocks
+//    of 4, 8 or 16 products (all that was ever observed, compute capability 7.0 to 9.0) make 4 * 6, 2 * 10 or
+//    1 * 18 cuts: at most 24 an mma, and n = 24 ceil(K / 16) along a chain.
+//    Splitting the chain into p partial sums adds p - 1 float32 additions and takes at least as many mmas out
+//    of the longest path; an addition (2^-24) costs less than an mma, so n covers every split. The magnitude
+//    summed so far grows by the errors themselves: n cut / (1 - n cut) of S' in all. Nothing underflows in
+//    float32: every addend is a multiple of 2^-48.
 //
-// 3. Output. One scale per column: a float32 product, 2^-24 of the value (counted as one more cut, as n + 1).
-// Then float16:
-//    u16 |value| + e16, with |value| <= |P| + the errors so far.
+// 3. Output
+//    One scale per column: a float32 product, 2^-24 of the value, counted as one more cut. Then float16: u16
+//    |value| + e16, with |value| <= |P| + the errors so far.
 //
-// Beyond 65520 a float16 is infinite. If |P| + bound reaches that, infinity is a correct output and so is the
-// bound.
+// From 65520 on a float16 is infinite. If |P| + bound reaches that, infinity is a correct output and so is
+// the bound.
 
 #include <cmath>
 #include <cstdint>

@@ -2,16 +2,13 @@
 // out (M, N) = activations (M, K) * weights (K, N), the weights packed as FORMAT.md "marlin" says.
 //
 // Roundings, all of them:
-//   weights      code - bias is exact. Grouped: times the scale, rounded to float16 (nearest even), one
-//   product per weight.
-//                One scale per column: not scaled here.
-//   products     activation * weight: exact (11 x 11 bits).
-//   sums         mma.sync, float32 accumulators, 16 products an instruction. What the tensor core does inside
-//   is not
-//                documented beyond single precision; measured chips align the addends to the largest and cut
-//                off.
-//   partial sums the warps of a block, then the blocks of a tile: float32 additions in a fixed order.
-//   output       One scale per column: float32 product with it. Then float16, nearest even.
+//   weights   code - bias is exact. Grouped: times the scale, one product per weight, rounded to float16, to
+//             nearest even. One scale per column: not scaled here.
+//   products  activation * weight: exact (11 x 11 bits).
+//   sums      mma.sync, float32 accumulators, 16 products an instruction. What the tensor core does inside is
+//             undocumented beyond single precision; measured chips align the addends to the largest and cut.
+//   partials  the warps of a block, then the blocks of a tile: float32 additions in a fixed order.
+//   output    One scale per column: float32 product with it. Then float16, to nearest even.
 // The same call on the same GPU gives the same bits. error_bound.hpp turns this list into a bound.
 
 #include <cstddef>
@@ -37,7 +34,7 @@ struct LayerShape {
   N n;
 
   /// A group as long as K is one scale per column, and stored so.
-  bool grouped() const { return group_size && group_size->value != k.value; }
+  bool grouped() const { return group_size && group_size->value < k.value; }
   int groups() const { return grouped() ? static_cast<int>((k / *group_size).value) : 1; }
   std::size_t num_words() const {
     return static_cast<std::size_t>(k.value) * static_cast<std::size_t>(n.value) /
@@ -74,7 +71,7 @@ struct GemmBuffers {
   std::uint16_t* out;           ///< (M, N) row-major float16
   void* workspace;
 };
-/// Launches and returns; allocates nothing. Launches that may overlap need a workspace each.
+/// Launches and returns; allocates nothing. A workspace serves one plan, one launch after the other.
 void gemm(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream);
 
 /// Empty if this build holds machine code for the current GPU, else why not.

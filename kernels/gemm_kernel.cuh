@@ -1,7 +1,7 @@
 #pragma once
 // One thread block of the GEMM. It walks its stripe of the work (partition.hpp) with a ring of k-stages in
-// shared memory that keeps filling across tile borders: while stage i is multiplied, stages i+1 ..
-// i+kStages-1 are on their way.
+// shared memory that keeps filling across tile borders: while one stage is multiplied, the next kStages - 1
+// are on their way.
 
 #include <cuda_fp16.h>
 
@@ -49,8 +49,8 @@ struct Cursor {
 /// ask about edges again.
 template <class T>
 struct StageLoader {
-  static constexpr int kRowsPerRound = T::kThreads / T::kActivationRow,
-                       kStepsPerRound = T::kThreads / T::kWeightRow;
+  static constexpr int kRowsPerRound = T::kThreads / T::kActivationRow;
+  static constexpr int kStepsPerRound = T::kThreads / T::kWeightRow;
   static_assert(kRowsPerRound * T::kActivationRow == T::kThreads && kRowsPerRound % 8 == 0);
   static_assert(kStepsPerRound * T::kWeightRow == T::kThreads);
 
@@ -81,8 +81,7 @@ struct StageLoader {
     words = args.words + static_cast<std::int64_t>(step()) * row_chunks() + chunk;
   }
 
-  /// Starts copying the next stage, if there is one. Always one group per call: counting groups counts
-  /// stages.
+  /// Starts copying the next stage, if there is one. One group per call in any case: they count stages.
   __device__ __forceinline__ void next(int slot) {
     if (left > 0) {
       copy(ring + slot * (T::kStageChunks * kChunkBytes));
@@ -134,10 +133,9 @@ struct GemmBlock {
   uint4* const smem;
   const unsigned thread = threadIdx.x;
   const int lane = thread % kWarpSize;
-  const int warp =
-      __shfl_sync(~0u, static_cast<int>(thread / kWarpSize), 0);  // tells the compiler: all lanes agree
-  // Warps that hold sums of the same 64 columns in the end come first: warp_k 0 is threads 0 .. kSumThreads
-  // - 1.
+  // Through a shuffle, so that the compiler knows that all lanes agree. Warps with warp_k 0 come first: they
+  // are the kSumThreads that hold a tile's sums in the end.
+  const int warp = __shfl_sync(~0u, static_cast<int>(thread / kWarpSize), 0);
   const int warp_n = warp % T::kWarpsN, warp_m = warp / T::kWarpsN % T::kWarpsM;
   const int warp_k = warp / (T::kWarpsN * T::kWarpsM);
   float acc[T::kBlocksM][kBlocksPerTile][4];
@@ -212,8 +210,8 @@ struct GemmBlock {
 #pragma unroll
           for (int block = 0; block < kBlocksPerTile; ++block) {
             const float4 other = exchange[block * T::kSumThreads];
-            rows[block][0] += other.x, rows[block][1] += other.y, rows[block][2] += other.z,
-                rows[block][3] += other.w;
+            rows[block][0] += other.x, rows[block][1] += other.y;
+            rows[block][2] += other.z, rows[block][3] += other.w;
           }
         __syncthreads();
       }
@@ -244,7 +242,7 @@ struct GemmBlock {
       __threadfence();  // all the block's partial sums before the count ...
       arrived_last = atomicAdd(&args.counters[tile], 1) + 1 == num_blocks;
       if (arrived_last) args.counters[tile] = 0;  // for the next launch
-      __threadfence();  // ... and the count before the other blocks' partial sums
+      __threadfence();                            // ... and the count before the other blocks' partial sums
     }
     return __syncthreads_or(arrived_last);
   }
@@ -278,8 +276,7 @@ struct GemmBlock {
       for (int block = 0; block < kBlocksPerTile; ++block)
         write(at, thread, rows, block, as_float4(acc[rows][block]));
   }
-  /// The sums of blocks `first` .. `last`, added in this order whoever adds them; by all threads, whatever
-  /// their role.
+  /// The sums of blocks `first` .. `last`, in this order whoever adds them; all threads share the work.
   __device__ __forceinline__ void write_all_sums(const Cursor& at, int tile, int first, int last) const {
     constexpr int kAtOnce = T::kSlotChunks / T::kThreads < 4 ? T::kSlotChunks / T::kThreads : 4;
     static_assert(T::kSlotChunks % (kAtOnce * T::kThreads) == 0);

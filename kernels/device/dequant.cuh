@@ -1,8 +1,7 @@
 #pragma once
 // Codes to halves without a conversion instruction. A half between 1024 and 2047 has an ulp of 1, so a code
 // written into the low mantissa bits of 0x6400 is the number 1024 + code; one exact subtraction leaves code -
-// bias. A code four bits higher is 1024 + 16 * code; one exact fused multiply-add divides it by 16 and
-// subtracts.
+// bias. A code four bits higher is 1024 + 16 * code; one exact fused multiply-add takes it to code - bias.
 
 #include <cstdint>
 

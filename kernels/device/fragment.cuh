@@ -39,8 +39,7 @@ constexpr MPK_HOST_DEVICE RowCol a_row_of_lane(int lane) {
   return {lane % 16, lane / 16};
 }
 
-/// The code that belongs to half `e` of register `r` of n-block `block`: position in a tile's stream of
-/// codes.
+/// The code that belongs to half `e` of register `r` of n-block `block`: position among a tile's codes.
 template <int kBits>
 constexpr MPK_HOST_DEVICE int code_position(int lane, int block, int r, int e) {
   if constexpr (kBits == 4)  // four words a lane, two blocks a word; halves four nibbles apart
@@ -49,8 +48,7 @@ constexpr MPK_HOST_DEVICE int code_position(int lane, int block, int r, int e) {
     return (8 * lane + block) * 4 + 2 * e + r;
 }
 
-/// Grouped scales: the eight columns `row, 8 + row, ...` whose weights a lane decodes are 16 consecutive
-/// bytes.
+/// Grouped scales: the eight columns `row, 8 + row, ...` that a lane decodes are 16 consecutive bytes.
 constexpr MPK_HOST_DEVICE int grouped_scale_position(int lane, int block) {
   return 8 * lane_place(lane).row + block;
 }

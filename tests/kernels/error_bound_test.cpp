@@ -1,13 +1,14 @@
 // The bound against a tensor core made as bad as the derivation allows: it aligns the addends of a block to
 // the largest and cuts all below 24 bits, after every few products.
 
+#include "kernels/error_bound.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <random>
 #include <span>
 #include <vector>
 
-#include "kernels/error_bound.hpp"
 #include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"
 
@@ -94,8 +95,7 @@ TEST_CASE("no rounding that the derivation admits leaves the bound", "[kernels]"
     REQUIRE(outcome.error <= outcome.bound);
     if (outcome.magnitude > 1.0) worst = std::max(worst, outcome.bound / outcome.magnitude);
   }
-  // Useful, too: what 4096 products may lose stays below a thousandth of their magnitudes, per kind of
-  // rounding.
+  // Useful, too: three kinds of rounding, each below a thousandth of the magnitudes.
   CHECK(worst < 3e-3);
 }
 

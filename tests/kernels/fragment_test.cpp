@@ -1,10 +1,11 @@
 // Index arithmetic of the device code, on the CPU. That packed words are B fragments and permuted scales meet
 // their columns is proven in fragment.cuh when it compiles.
 
+#include "kernels/device/fragment.cuh"
+
 #include <set>
 #include <utility>
 
-#include "kernels/device/fragment.cuh"
 #include "kernels/device/swizzle.cuh"
 #include "tests/support/catch.hpp"
 
@@ -12,8 +13,7 @@ using namespace mpk;
 
 namespace {
 
-/// One 128-bit shared memory access of eight lanes is free of conflicts if it touches every 16-byte column
-/// once.
+/// One 128-bit shared memory access of eight lanes has no conflicts if it touches every 16-byte column.
 template <class Chunk>
 bool conflict_free(Chunk chunk) {
   std::set<int> columns;

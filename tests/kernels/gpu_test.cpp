@@ -1,5 +1,7 @@
 // The kernels on a GPU, through gpu.hpp. Skipped without one.
 
+#include "kernels/gpu.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -10,7 +12,6 @@
 #include <vector>
 
 #include "kernels/error_bound.hpp"
-#include "kernels/gpu.hpp"
 #include "packer/format/error.hpp"
 #include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"

@@ -1,6 +1,5 @@
 // How fast: `test_kernels "[timing]"`. Hidden, since it asserts nothing. Weights rotate through more memory
-// than the L2 cache holds, so every launch reads them from device memory, as a model does; median of several
-// rounds.
+// than the L2 cache holds, so every launch reads them from device memory, as in a model. Medians.
 
 #include <algorithm>
 #include <cstddef>
