@@ -56,7 +56,8 @@ GemmCheck check_product(std::span<const std::uint16_t> output, const Reference& 
       const double bound =
           gemm_error_bound(k, grouped, reference.product[at], reference.magnitude[at], sum_abs);
       if (std::isinf(bound)) continue;  // beyond float16: infinity is a correct output
-      const double ratio = std::abs(static_cast<double>(f16_to_float(output[at])) - reference.product[at]) / bound;
+      const double ratio =
+          std::abs(static_cast<double>(f16_to_float(output[at])) - reference.product[at]) / bound;
       if (!(ratio <= check.worst))
         check.worst = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;
     }
@@ -66,18 +67,23 @@ GemmCheck check_product(std::span<const std::uint16_t> output, const Reference& 
 
 std::vector<std::uint16_t> emulate_kernel(const QuantizedMatrix& q,
                                           std::span<const std::uint16_t> activations, M m) {
+  const bool grouped = q.scales.rows() > 1;
   const std::vector<float> a = widen<float>(activations);
-  MatrixF weights = dequantize(q);
-  std::vector<std::uint16_t> output(static_cast<std::size_t>(m.value * q.n().value));
+  const std::int64_t k = q.k().value, n = q.n().value, rows_per_group = q.scheme.rows_per_group(q.k());
+  std::vector<std::uint16_t> output(static_cast<std::size_t>(m.value * n));
 #pragma omp parallel for schedule(static)
-  for (std::int64_t col = 0; col < weights.cols(); ++col) {
-    float* w = weights.col(col).data();
-    for (std::int64_t i = 0; i < weights.rows(); ++i) w[i] = f16_to_float(float_to_f16(w[i]));
+  for (std::int64_t col = 0; col < n; ++col) {
+    std::vector<float> w(static_cast<std::size_t>(k));
+    for (std::int64_t i = 0; i < k; ++i) {
+      const auto code = static_cast<float>(static_cast<int>(q.codes(i, col)) - q.scheme.type.bias);
+      const float scaled = code * q.scales(i / rows_per_group, col);
+      w[static_cast<std::size_t>(i)] = grouped ? f16_to_float(float_to_f16(scaled)) : code;
+    }
     for (std::int64_t row = 0; row < m.value; ++row) {
-      const float* x = a.data() + row * weights.rows();
       float sum = 0;
-      for (std::int64_t i = 0; i < weights.rows(); ++i) sum += x[i] * w[i];
-      output[static_cast<std::size_t>(row * weights.cols() + col)] = float_to_f16(sum);
+      for (std::int64_t i = 0; i < k; ++i)
+        sum += a[static_cast<std::size_t>(row * k + i)] * w[static_cast<std::size_t>(i)];
+      output[static_cast<std::size_t>(row * n + col)] = float_to_f16(grouped ? sum : sum * q.scales(0, col));
     }
   }
   return output;

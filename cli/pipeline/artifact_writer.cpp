@@ -7,6 +7,7 @@
 
 #include "cli/version.hpp"
 #include "packer/format/error.hpp"
+#include "packer/io/output_file.hpp"
 #include "packer/io/sha256.hpp"
 
 namespace mpk {
@@ -28,13 +29,6 @@ std::vector<TensorSpec> output_specs(const WeightFormat& format, const SourcePla
       specs.push_back({module + "." + part.suffix, part.dtype, part.shape});
   }
   return specs;
-}
-
-void write_text(const fs::path& path, const std::string& text) {
-  std::ofstream out(path, std::ios::binary | std::ios::trunc);
-  out << text;
-  out.close();
-  if (!out) throw Error{ErrorKind::device, fmt::format("{}: cannot be written (disk full?)", path.string())};
 }
 
 }  // namespace
@@ -77,7 +71,7 @@ void ArtifactWriter::write_config(const Recipe& recipe) const {
   auto config =
       nlohmann::ordered_json::parse(in);  // keeps the order of the keys; opening has validated the text
   config["quantization_config"] = format_.quantization_config(schemes);
-  write_text(directory_ / kConfigName, config.dump(2) + "\n");
+  write_new_file(directory_ / kConfigName, config.dump(2) + "\n");
 }
 
 std::vector<ManifestFile> ArtifactWriter::hash_files() const {
@@ -109,7 +103,7 @@ void ArtifactWriter::finish(const Recipe& recipe, nlohmann::ordered_json recipe_
   for (const TensorSpec& spec : specs_)
     manifest.tensors.push_back(
         {spec.name, writer_.shard_of(spec.name), spec.dtype, spec.shape, writer_.sha256(spec.name)});
-  write_text(directory_ / kManifestName, serialize(manifest));
+  write_new_file(directory_ / kManifestName, serialize(manifest));
 }
 
 }  // namespace mpk
