@@ -11,7 +11,7 @@
 
 namespace mpk::test {
 
-/// 13 floats per row of a head, 3 layers, sizes that are no multiple of a vector: every loop has a remainder.
+/// Three layers, sizes that are no multiple of a vector: every loop has a remainder.
 inline DecoderConfig small_config() {
   DecoderConfig config;
   config.architecture = "LlamaForCausalLM";
