@@ -25,7 +25,8 @@ struct QuantizeOptions {
   std::uint64_t max_shard_size = 5'000'000'000;
   std::optional<std::uint64_t> seed;
   double damp = 0.01;
-  bool verify = true;
+  int descent = 0;
+  bool verify = true, true_sequential = false, signed_scales = false;
 };
 
 QuantizeJob job_from(const QuantizeOptions& o) {
@@ -45,6 +46,9 @@ QuantizeJob job_from(const QuantizeOptions& o) {
   job.options.act_order = o.act_order == "static" ? ActOrder::fixed_groups : ActOrder::none;
   job.options.ranges = o.ranges == "mse" ? Ranges::mse : Ranges::minmax;
   job.options.damp = o.damp;
+  job.options.signed_scales = o.signed_scales;
+  job.options.descent_sweeps = o.descent;
+  job.true_sequential = o.true_sequential;
   job.calibration = o.calibration;
   job.samples = o.samples;
   job.seq_len = o.seq_len;
@@ -122,6 +126,14 @@ void add_quantize(CLI::App& root) {
       ->capture_default_str();
   cmd->add_option("--ranges", o->ranges, "mse: search each group's range")
       ->check(CLI::IsMember({"minmax", "mse"}))
+      ->capture_default_str();
+  cmd->add_flag("--signed-scales", o->signed_scales,
+                "scales may be negative: a group's larger side gets the longer reach");
+  cmd->add_flag("--true-sequential", o->true_sequential,
+                "gptq: calibrate each group of linears on the quantized ones before it, inside a layer too");
+  cmd->add_option("--descent", o->descent,
+                  "gptq: sweeps of coordinate descent over codes and scales afterwards")
+      ->check(CLI::Range(0, 100))
       ->capture_default_str();
   cmd->add_option("--calibration", o->calibration,
                   "text, or token ids (.safetensors, .npy, .jsonl), for methods that need data");

@@ -84,10 +84,13 @@ nlohmann::ordered_json recipe_json(const QuantizeJob& job) {
       {"group_size", scheme.group_size ? scheme.group_size->value : -1},
       {"scale_dtype", info(scheme.scale_dtype).name},
       {"ranges", job.options.ranges == Ranges::mse ? "mse" : "minmax"},
+      {"signed_scales", job.options.signed_scales},
   };
   if (job.method->needs_hessian) {
     json["act_order"] = job.options.act_order == ActOrder::fixed_groups ? "static" : "none";
     json["damp"] = job.options.damp;
+    json["true_sequential"] = job.true_sequential;
+    json["descent_sweeps"] = job.options.descent_sweeps;
     json["calibration"] = {{"file", job.calibration.filename().string()},
                            {"sha256", sha256_of_file(job.calibration)},
                            {"samples", job.samples},
@@ -158,54 +161,118 @@ class Run {
     }
   }
 
-  /// Runs the calibration tokens through the layer as far as its last linear's input; x_ stays as it is.
-  LayerHessians observe(const DecoderLayer& layer) {
-    LayerHessians hessians;
-    const auto sees = [&](std::initializer_list<const Linear*> linears, const MatrixF& input) {
-      Timer timer{report_.seconds.hessian};
-      hessians.add({linears.begin(), linears.size()}, input, plan_);
-    };
-    LayerStages stages{model_.config, layer, job_.seq_len};
+  /// Calls `work(begin, count)` for chunks of whole windows of x_, small enough that a chunk's temporaries
+  /// fit beside x_.
+  template <class Work>
+  void for_each_chunk(Work work) const {
     const Eigen::Index step = windows_per_chunk(model_.config, job_.seq_len) * job_.seq_len;
+    for (Eigen::Index begin = 0; begin < x_.cols(); begin += step)
+      work(begin, std::min(step, x_.cols() - begin));
+  }
+
+  template <class Stage>
+  void forward(Stage stage) {
+    Timer timer{report_.seconds.forward};
+    stage();
+  }
+
+  void see(LayerHessians& hessians, std::initializer_list<const Linear*> linears, const MatrixF& input) {
+    Timer timer{report_.seconds.hessian};
+    hessians.add({linears.begin(), linears.size()}, input, plan_);
+  }
+
+  /// All Hessians of a layer from one pass with its float weights; then the tokens go through the quantized
+  /// layer.
+  void calibrate_at_once(DecoderLayer& layer) {
+    LayerHessians hessians;
+    LayerStages stages{model_.config, layer, job_.seq_len};
     MatrixF x, input, output;
-    for (Eigen::Index begin = 0; begin < x_.cols(); begin += step) {
-      const auto forward = [&](auto&& stage) {
-        Timer timer{report_.seconds.forward};
-        stage();
-      };
+    for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
       forward([&] {
-        x = x_.middleCols(begin, std::min(step, x_.cols() - begin));
+        x = x_.middleCols(begin, count);
         stages.attention_input(x, input);
       });
-      sees({&layer.q, &layer.k, &layer.v}, input);
+      see(hessians, {&layer.q, &layer.k, &layer.v}, input);
       forward([&] { stages.attention(input, output); });
-      sees({&layer.o}, output);
+      see(hessians, {&layer.o}, output);
       forward([&] {
         stages.add_attention(output, x);
         stages.mlp_input(x, input);
       });
-      sees({&layer.gate, &layer.up}, input);
+      see(hessians, {&layer.gate, &layer.up}, input);
       forward([&] { stages.activation(input, output); });
-      sees({&layer.down}, output);
-    }
-    return hessians;
+      see(hessians, {&layer.down}, output);
+    });
+    quantize_linears(layer.linears(), hessians);
+    if (!is_last(layer)) forward([&] { decoder_.forward(layer, job_.seq_len, x_); });
   }
+
+  /// "True sequential": each group of linears is calibrated on the output of the quantized ones before it, in
+  /// the layer too.
+  void calibrate_by_stages(DecoderLayer& layer) {
+    LayerStages stages{model_.config, layer, job_.seq_len};
+    LayerHessians hessians;
+    MatrixF input, output, heads(layer.o.weight.rows(), x_.cols());
+    for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
+      forward([&] { stages.attention_input(x_.middleCols(begin, count), input); });
+      see(hessians, {&layer.q, &layer.k, &layer.v}, input);
+    });
+    quantize_linears({&layer.q, &layer.k, &layer.v}, hessians);
+    for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
+      forward([&] {
+        stages.attention_input(x_.middleCols(begin, count), input);
+        stages.attention(input, output);
+        heads.middleCols(begin, count) = output;
+      });
+      see(hessians, {&layer.o}, output);
+    });
+    quantize_linears({&layer.o}, hessians);
+    for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
+      forward([&] {
+        stages.add_attention(heads.middleCols(begin, count), x_.middleCols(begin, count));
+        stages.mlp_input(x_.middleCols(begin, count), input);
+      });
+      see(hessians, {&layer.gate, &layer.up}, input);
+    });
+    quantize_linears({&layer.gate, &layer.up}, hessians);
+    const auto activate = [&](Eigen::Index begin,
+                              Eigen::Index count) {  // twice: keeping it would cost several times x_
+      stages.mlp_input(x_.middleCols(begin, count), input);
+      stages.activation(input, output);
+    };
+    for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
+      forward([&] { activate(begin, count); });
+      see(hessians, {&layer.down}, output);
+    });
+    quantize_linears({&layer.down}, hessians);
+    if (!is_last(layer))
+      for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
+        forward([&] {
+          activate(begin, count);
+          stages.add_mlp(output, x_.middleCols(begin, count));
+        });
+      });
+  }
+
+  bool is_last(const DecoderLayer& layer) const { return layer.index + 1 == model_.config.num_layers; }
 
   void quantize_layer(std::int64_t index) {
     DecoderLayer layer = [&] {
       Timer timer{report_.seconds.load};
       return decoder_.load_layer(index);
     }();
-    const bool calibrate = job_.method->needs_hessian;
-    LayerHessians hessians;
-    if (calibrate) hessians = observe(layer);
-    for (Linear* linear : layer.linears())
+    if (!job_.method->needs_hessian)
+      quantize_linears(layer.linears(), {});
+    else if (job_.true_sequential)
+      calibrate_by_stages(layer);
+    else
+      calibrate_at_once(layer);
+  }
+
+  void quantize_linears(const std::vector<Linear*>& linears, const LayerHessians& hessians) {
+    for (Linear* linear : linears)
       if (plan_.layers.contains(linear->module))
         within("module " + linear->module, [&] { quantize_linear(*linear, hessians); });
-    if (calibrate && index + 1 < model_.config.num_layers) {
-      Timer timer{report_.seconds.forward};
-      decoder_.forward(layer, job_.seq_len, x_);
-    }
   }
 
   void quantize_linear(Linear& linear, const LayerHessians& hessians) {

@@ -25,6 +25,7 @@ struct QuantizeJob {
   QuantizerOptions options;           ///< its scheme is replaced by the recipe's, layer by layer
   std::filesystem::path calibration;  ///< text or token file; needed by methods with a Hessian
   std::int64_t samples = 128, seq_len = 512;
+  bool true_sequential = false;  ///< calibrate o on the quantized q, k, v, and so on inside each layer too
   std::optional<std::uint64_t> seed;  ///< draw the windows instead of taking the first ones
   std::uint64_t max_shard_bytes = 5'000'000'000;
 };

@@ -96,6 +96,32 @@ TEST_CASE("what quantize writes passes verify, for every method and scheme", "[q
   REQUIRE(report.artifacts.at(0).bytes < report.source_bytes);
 }
 
+TEST_CASE("true-sequential calibration, signed scales and descent pass verify and lose less", "[quantize]") {
+  Bench bench;
+  bench.job.recipe.scheme.group_size = GroupSize{32};
+  const auto output_error = [&] {
+    fs::remove_all(bench.dir / "out");
+    run_quantize(bench.job);
+    const VerifyReport verdict = bench.verify(bench.dir / "out");
+    CAPTURE(verdict.all_failures());
+    REQUIRE(verdict.passed());
+    double sum = 0;
+    for (const LayerCheck& layer : verdict.layers) sum += layer.output_error.value();
+    return sum;
+  };
+  const double plain = output_error();
+  SECTION("descent") {
+    bench.job.options.descent_sweeps = 4;
+  }
+  SECTION("signed scales and descent") {
+    bench.job.options.signed_scales = true;
+    bench.job.options.descent_sweeps = 4;
+  }
+  REQUIRE(output_error() < plain);
+  bench.job.true_sequential = true;
+  output_error();
+}
+
 TEST_CASE("several formats are written from the same codes, each its own artifact", "[quantize]") {
   Bench bench{{.hidden = 256, .intermediate = 512, .heads = 4, .kv_heads = 4}};
   bench.job.recipe.scheme.group_size = GroupSize{128};
