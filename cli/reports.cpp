@@ -50,8 +50,8 @@ void print_quantize(const QuantizeReport& report, const Output& out) {
   const auto& s = report.seconds;
   out.line(fmt::format(
       "time        {}: load {:.1f}, forward {:.1f}, Hessians {:.1f}, solve {:.1f}, write {:.1f} s",
-      human_seconds(s.load + s.forward + s.hessian + s.solve + s.write), s.load, s.forward, s.hessian,
-      s.solve, s.write));
+      human_seconds(s.load + s.calibration.forward + s.calibration.hessian + s.solve + s.write), s.load,
+      s.calibration.forward, s.calibration.hessian, s.solve, s.write));
 }
 
 nlohmann::ordered_json to_json(const QuantizeReport& report) {
@@ -63,8 +63,8 @@ nlohmann::ordered_json to_json(const QuantizeReport& report) {
                                  {"shards", artifact.shards}});
   const auto& s = report.seconds;
   json["seconds"] = {{"load", s.load},
-                     {"forward", s.forward},
-                     {"hessian", s.hessian},
+                     {"forward", s.calibration.forward},
+                     {"hessian", s.calibration.hessian},
                      {"solve", s.solve},
                      {"write", s.write}};
   for (const ManifestLayer& layer : report.layers) {

@@ -1,15 +1,15 @@
 #include "cli/pipeline/quantize.hpp"
 
 #include <algorithm>
-#include <chrono>
-#include <initializer_list>
 #include <memory>
 
 #include <fmt/format.h>
 
 #include "cli/pipeline/artifact_writer.hpp"
 #include "cli/pipeline/calibration.hpp"
+#include "cli/pipeline/layer_calibration.hpp"
 #include "cli/pipeline/open_model.hpp"
+#include "cli/pipeline/timer.hpp"
 #include "model/linear_specs.hpp"
 #include "model/tokenizer/tokenizer.hpp"
 #include "packer/format/error.hpp"
@@ -19,35 +19,6 @@
 namespace mpk {
 namespace fs = std::filesystem;
 namespace {
-
-class Timer {
- public:
-  explicit Timer(double& total) : total_{total} {}
-  ~Timer() { total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
-  Timer(const Timer&) = delete;
-  Timer& operator=(const Timer&) = delete;
-
- private:
-  double& total_;
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-};
-
-/// sum x x^T of every input of one decoder layer that some quantized linear reads.
-struct LayerHessians {
-  std::vector<std::unique_ptr<MatrixF>> owned;
-  std::map<std::string, MatrixF*> of_module;
-
-  void add(std::span<const Linear* const> linears, ConstMatrixRef x, const SourcePlan& plan) {
-    if (std::ranges::none_of(linears, [&](const Linear* l) { return plan.layers.contains(l->module); }))
-      return;
-    MatrixF*& hessian = of_module[linears.front()->module];
-    if (!hessian) {
-      owned.push_back(std::make_unique<MatrixF>(MatrixF::Zero(x.rows(), x.rows())));
-      for (const Linear* linear : linears) of_module[linear->module] = owned.back().get();
-    }
-    add_gram(x, *of_module[linears.front()->module]);
-  }
-};
 
 std::vector<std::string> module_names(const DecoderConfig& config) {
   std::vector<std::string> names;
@@ -148,7 +119,7 @@ class Run {
     if (progress_) progress_("read calibration", 0, 1, "");
     windows_ = calibration_windows(load_tokens(job_.calibration, model_.checkpoint.directory()), job_.samples,
                                    job_.seq_len, job_.seed);
-    Timer timer{report_.seconds.forward};
+    Timer timer{report_.seconds.calibration.forward};
     x_ = decoder_.embed(windows_);
   }
 
@@ -161,141 +132,52 @@ class Run {
     }
   }
 
-  /// Calls `work(begin, count)` for chunks of whole windows of x_, small enough that a chunk's temporaries
-  /// fit beside x_.
-  template <class Work>
-  void for_each_chunk(Work work) const {
-    const Eigen::Index step = windows_per_chunk(model_.config, job_.seq_len) * job_.seq_len;
-    for (Eigen::Index begin = 0; begin < x_.cols(); begin += step)
-      work(begin, std::min(step, x_.cols() - begin));
-  }
-
-  template <class Stage>
-  void forward(Stage stage) {
-    Timer timer{report_.seconds.forward};
-    stage();
-  }
-
-  void see(LayerHessians& hessians, std::initializer_list<const Linear*> linears, const MatrixF& input) {
-    Timer timer{report_.seconds.hessian};
-    hessians.add({linears.begin(), linears.size()}, input, plan_);
-  }
-
-  /// All Hessians of a layer from one pass with its float weights; then the tokens go through the quantized
-  /// layer.
-  void calibrate_at_once(DecoderLayer& layer) {
-    LayerHessians hessians;
-    LayerStages stages{model_.config, layer, job_.seq_len};
-    MatrixF x, input, output;
-    for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
-      forward([&] {
-        x = x_.middleCols(begin, count);
-        stages.attention_input(x, input);
-      });
-      see(hessians, {&layer.q, &layer.k, &layer.v}, input);
-      forward([&] { stages.attention(input, output); });
-      see(hessians, {&layer.o}, output);
-      forward([&] {
-        stages.add_attention(output, x);
-        stages.mlp_input(x, input);
-      });
-      see(hessians, {&layer.gate, &layer.up}, input);
-      forward([&] { stages.activation(input, output); });
-      see(hessians, {&layer.down}, output);
-    });
-    quantize_linears(layer.linears(), hessians);
-    if (!is_last(layer)) forward([&] { decoder_.forward(layer, job_.seq_len, x_); });
-  }
-
-  /// "True sequential": each group of linears is calibrated on the output of the quantized ones before it, in
-  /// the layer too.
-  void calibrate_by_stages(DecoderLayer& layer) {
-    LayerStages stages{model_.config, layer, job_.seq_len};
-    LayerHessians hessians;
-    MatrixF input, output, heads(layer.o.weight.rows(), x_.cols());
-    for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
-      forward([&] { stages.attention_input(x_.middleCols(begin, count), input); });
-      see(hessians, {&layer.q, &layer.k, &layer.v}, input);
-    });
-    quantize_linears({&layer.q, &layer.k, &layer.v}, hessians);
-    for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
-      forward([&] {
-        stages.attention_input(x_.middleCols(begin, count), input);
-        stages.attention(input, output);
-        heads.middleCols(begin, count) = output;
-      });
-      see(hessians, {&layer.o}, output);
-    });
-    quantize_linears({&layer.o}, hessians);
-    for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
-      forward([&] {
-        stages.add_attention(heads.middleCols(begin, count), x_.middleCols(begin, count));
-        stages.mlp_input(x_.middleCols(begin, count), input);
-      });
-      see(hessians, {&layer.gate, &layer.up}, input);
-    });
-    quantize_linears({&layer.gate, &layer.up}, hessians);
-    const auto activate = [&](Eigen::Index begin,
-                              Eigen::Index count) {  // twice: keeping it would cost several times x_
-      stages.mlp_input(x_.middleCols(begin, count), input);
-      stages.activation(input, output);
-    };
-    for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
-      forward([&] { activate(begin, count); });
-      see(hessians, {&layer.down}, output);
-    });
-    quantize_linears({&layer.down}, hessians);
-    if (!is_last(layer))
-      for_each_chunk([&](Eigen::Index begin, Eigen::Index count) {
-        forward([&] {
-          activate(begin, count);
-          stages.add_mlp(output, x_.middleCols(begin, count));
-        });
-      });
-  }
-
-  bool is_last(const DecoderLayer& layer) const { return layer.index + 1 == model_.config.num_layers; }
-
   void quantize_layer(std::int64_t index) {
     DecoderLayer layer = [&] {
       Timer timer{report_.seconds.load};
       return decoder_.load_layer(index);
     }();
-    if (!job_.method->needs_hessian)
-      quantize_linears(layer.linears(), {});
-    else if (job_.true_sequential)
-      calibrate_by_stages(layer);
+    const auto wanted = [&](const std::string& module) { return plan_.layers.contains(module); };
+    if (!job_.method->needs_hessian) {
+      for (Linear* linear : layer.linears())
+        if (wanted(linear->module)) quantize_linear(*linear, nullptr);
+      return;
+    }
+    LayerCalibration calibration{model_.config, job_.seq_len, wanted, report_.seconds.calibration};
+    const auto quantize = [&](Linear& linear, const MatrixF& hessian) { quantize_linear(linear, &hessian); };
+    if (job_.true_sequential)
+      calibration.by_stages(layer, x_, quantize);
     else
-      calibrate_at_once(layer);
+      calibration.at_once(layer, x_, quantize);
   }
 
-  void quantize_linears(const std::vector<Linear*>& linears, const LayerHessians& hessians) {
-    for (Linear* linear : linears)
-      if (plan_.layers.contains(linear->module))
-        within("module " + linear->module, [&] { quantize_linear(*linear, hessians); });
-  }
-
-  void quantize_linear(Linear& linear, const LayerHessians& hessians) {
-    const PlannedLayer& planned = plan_.layers.at(linear.module);
-    QuantizerOptions options = job_.options;
-    options.scheme = planned.scheme;
-    ManifestLayer record{linear.module, planned.scheme, planned.k, planned.n, {}, {}, 0, {}, {}};
-    QuantizedLinear result;
-    {
-      Timer timer{report_.seconds.solve};
-      const MatrixF* hessian = job_.method->needs_hessian ? hessians.of_module.at(linear.module) : nullptr;
-      result = job_.method->run({linear.weight, hessian}, options);
+  void quantize_linear(Linear& linear, const MatrixF* hessian) {
+    within("module " + linear.module, [&] {
+      const PlannedLayer& planned = plan_.layers.at(linear.module);
+      QuantizerOptions options = job_.options;
+      options.scheme = planned.scheme;
+      const QuantizedLinear result = [&] {
+        Timer timer{report_.seconds.solve};
+        return job_.method->run({linear.weight, hessian}, options);
+      }();
+      MatrixF decoded = dequantize(result.matrix);
+      ManifestLayer record{linear.module,
+                           planned.scheme,
+                           planned.k,
+                           planned.n,
+                           {},
+                           codes_sha256(result.matrix.codes),
+                           weight_error(linear.weight, decoded),
+                           {},
+                           {}};
       if (hessian) {
         record.relative_loss = result.relative_loss;
         record.damp = result.damp;
       }
-    }
-    MatrixF decoded = dequantize(result.matrix);
-    record.weight_error = weight_error(linear.weight, decoded);
-    linear.weight = std::move(decoded);
-    Timer timer{report_.seconds.write};
-    record.codes_sha256 = codes_sha256(result.matrix.codes);
-    for (auto& artifact : artifacts_) artifact->write_layer(record, result.matrix);
+      linear.weight = std::move(decoded);
+      Timer timer{report_.seconds.write};
+      for (auto& artifact : artifacts_) artifact->write_layer(record, result.matrix);
+    });
   }
 
   void finish_artifacts() {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/pipeline/layer_calibration.hpp"
 #include "cli/pipeline/progress.hpp"
 #include "cli/pipeline/recipe.hpp"
 #include "packer/manifest.hpp"
@@ -43,7 +44,8 @@ struct QuantizeReport {
   double damp_asked = 0;              ///< a layer's own damp is larger where the Hessian needed it
   std::vector<std::string> kept;      ///< linear layers that --ignore left in floating point
   struct {
-    double load = 0, forward = 0, hessian = 0, solve = 0, write = 0;
+    double load = 0, solve = 0, write = 0;
+    CalibrationSeconds calibration;
   } seconds;
 };
 

@@ -1,5 +1,6 @@
 #include "packer/formats/formats.hpp"
 
+#include <algorithm>
 #include <limits>
 
 #include <fmt/format.h>
@@ -24,6 +25,53 @@ std::int64_t usual_group_size(K k) {
   for (std::int64_t g : {128, 64, 32})
     if (divides(GroupSize{g}, k)) return g;
   return -1;
+}
+
+/// Engines join these along n and look their rule up under the joint name, which no module of the checkpoint
+/// has.
+struct Fusion {
+  const char* name;
+  std::vector<std::string> parts;  ///< the first one stands for the set
+};
+const std::vector<Fusion>& fusions() {
+  static const std::vector<Fusion> table{{"qkv_proj", {"q_proj", "k_proj", "v_proj"}},
+                                         {"gate_up_proj", {"gate_proj", "up_proj"}}};
+  return table;
+}
+
+/// Calls `found(fused name, module)` for every complete set of parts in `modules`, `module` being its first
+/// part.
+template <class Modules, class Has, class Found>
+void for_each_fused(const Modules& modules, Has has, Found found) {
+  for (const std::string& module : modules)
+    for (const Fusion& fusion : fusions()) {
+      if (!module.ends_with("." + fusion.parts.front())) continue;
+      const std::string parent = module.substr(0, module.size() - fusion.parts.front().size());
+      if (std::ranges::all_of(fusion.parts,
+                              [&](const std::string& part) { return has(parent + part, module); }))
+        found(parent + fusion.name, module);
+    }
+}
+
+/// `schemes`, with the fused names of parts that are all excepted alike, or all left unquantized.
+CheckpointSchemes with_fused_names(CheckpointSchemes schemes) {
+  std::vector<std::string> modules;
+  for (const auto& [module, scheme] : schemes.exceptions) modules.push_back(module);
+  for_each_fused(
+      modules,
+      [&](const std::string& part, const std::string& first) {
+        const auto it = schemes.exceptions.find(part);
+        return it != schemes.exceptions.end() && it->second == schemes.exceptions.at(first);
+      },
+      [&](const std::string& fused, const std::string& first) {
+        schemes.exceptions.emplace(fused, schemes.exceptions.at(first));
+      });
+  modules.assign(schemes.unquantized.begin(), schemes.unquantized.end());
+  for_each_fused(
+      modules,
+      [&](const std::string& part, const std::string&) { return schemes.unquantized.contains(part); },
+      [&](const std::string& fused, const std::string&) { schemes.unquantized.insert(fused); });
+  return schemes;
 }
 
 }  // namespace
@@ -101,7 +149,8 @@ std::map<std::string, Scheme> real_exceptions(const CheckpointSchemes& schemes) 
   return real;
 }
 
-nlohmann::json gptq_config(const char* checkpoint_format, const CheckpointSchemes& schemes) {
+nlohmann::json gptq_config(const char* checkpoint_format, const CheckpointSchemes& checkpoint) {
+  const CheckpointSchemes schemes = with_fused_names(checkpoint);
   nlohmann::json config = {{"quant_method", "gptq"},
                            {"checkpoint_format", checkpoint_format},
                            {"bits", schemes.common.type.bits},

@@ -9,6 +9,7 @@
 #include "packer/io/checkpoint.hpp"
 #include "packer/io/sha256.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/errors.hpp"
 #include "tests/support/files.hpp"
 #include "tests/support/tiny_model.hpp"
 
@@ -61,16 +62,6 @@ bool empty_of_results(const fs::path& directory) {
     if (name != "float" && name != "tokens.jsonl") return false;
   }
   return true;
-}
-
-template <class F>
-Error error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e;
-  }
-  throw std::logic_error("no error");
 }
 
 }  // namespace
@@ -188,21 +179,21 @@ TEST_CASE("what cannot be done is refused before anything is written", "[quantiz
   Bench bench;
   SECTION("a format that cannot hold the shapes") {
     bench.job.formats = {weight_format_named("marlin-original")};
-    const Error error = error_of([&] { run_quantize(bench.job); });
+    const Error error = test::error_of([&] { run_quantize(bench.job); }).value();
     REQUIRE(error.kind() == ErrorKind::unsupported);
     REQUIRE(std::string{error.what()}.find("model.layers.0") != std::string::npos);
   }
   SECTION("a pattern that matches nothing") {
     bench.job.recipe.overrides.push_back(parse_layer_override("downproj=bits:8"));
-    REQUIRE(error_of([&] { run_quantize(bench.job); }).kind() == ErrorKind::usage);
+    REQUIRE(test::error_of([&] { run_quantize(bench.job); }).value().kind() == ErrorKind::usage);
   }
   SECTION("too little calibration text") {
     bench.job.samples = 17;
-    REQUIRE(error_of([&] { run_quantize(bench.job); }).kind() == ErrorKind::bad_input);
+    REQUIRE(test::error_of([&] { run_quantize(bench.job); }).value().kind() == ErrorKind::bad_input);
   }
   SECTION("an existing destination") {
     fs::create_directory(bench.dir / "out");
-    REQUIRE(error_of([&] { run_quantize(bench.job); }).kind() == ErrorKind::usage);
+    REQUIRE(test::error_of([&] { run_quantize(bench.job); }).value().kind() == ErrorKind::usage);
     fs::remove(bench.dir / "out");
   }
   SECTION("an already quantized source") {
@@ -210,7 +201,7 @@ TEST_CASE("what cannot be done is refused before anything is written", "[quantiz
     QuantizeJob again = bench.job;
     again.source = bench.dir / "out";
     again.destination = bench.dir / "twice";
-    REQUIRE(error_of([&] { run_quantize(again); }).kind() == ErrorKind::unsupported);
+    REQUIRE(test::error_of([&] { run_quantize(again); }).value().kind() == ErrorKind::unsupported);
     fs::remove_all(bench.dir / "out");
   }
   SECTION("a weight that is not a number names its tensor") {
@@ -223,7 +214,7 @@ TEST_CASE("what cannot be done is refused before anything is written", "[quantiz
     bytes[offset] = '\xc0';
     bytes[offset + 1] = '\x7f';
     test::write_file(file, bytes);
-    const Error error = error_of([&] { run_quantize(bench.job); });
+    const Error error = test::error_of([&] { run_quantize(bench.job); }).value();
     REQUIRE(error.kind() == ErrorKind::bad_input);
     REQUIRE(std::string{error.what()}.find("model.layers.1.mlp.up_proj") != std::string::npos);
   }
@@ -232,7 +223,7 @@ TEST_CASE("what cannot be done is refused before anything is written", "[quantiz
       REQUIRE(fs::exists(report.artifacts.at(0).directory / kManifestName));
       throw Error{ErrorKind::mismatch, "no"};
     };
-    REQUIRE(error_of([&] { run_quantize(bench.job, refuse); }).kind() == ErrorKind::mismatch);
+    REQUIRE(test::error_of([&] { run_quantize(bench.job, refuse); }).value().kind() == ErrorKind::mismatch);
   }
   REQUIRE(empty_of_results(bench.dir.path()));
 }

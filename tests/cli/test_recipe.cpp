@@ -1,21 +1,9 @@
 #include "cli/pipeline/recipe.hpp"
 #include "packer/format/error.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/errors.hpp"
 
 using namespace mpk;
-
-namespace {
-
-ErrorKind kind_of(const std::string& text) {
-  try {
-    parse_layer_override(text);
-  } catch (const Error& e) {
-    return e.kind();
-  }
-  return ErrorKind::device;  // stands for "no error"
-}
-
-}  // namespace
 
 TEST_CASE("the last matching override wins, ignore beats both", "[recipe]") {
   Recipe recipe;
@@ -39,6 +27,6 @@ TEST_CASE("overrides that say nothing or nonsense are refused", "[recipe]") {
        {"", "down_proj", "=bits:4", "down=", "down=bits", "down=bits:5", "down=bits:x", "down=bits:4x",
         "down=group:100", "down=size:4", "do(wn=bits:4", "down=bits:99999999999999999999"}) {
     CAPTURE(text);
-    REQUIRE(kind_of(text) == ErrorKind::usage);
+    REQUIRE(test::error_of([&] { parse_layer_override(text); }).value().kind() == ErrorKind::usage);
   }
 }

@@ -16,6 +16,7 @@
 #include "packer/format/error.hpp"
 #include "packer/format/tensor.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/errors.hpp"
 
 namespace mpk::test {
 
@@ -38,17 +39,6 @@ inline std::span<const std::byte> bytes_of(const std::string& text) {
 }
 inline std::string text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-/// The Error `f` ends with, or nothing.
-template <class F>
-std::optional<Error> error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error;
-  }
-  return std::nullopt;
 }
 
 /// `f` must end with an Error of this kind that mentions each of `parts`.

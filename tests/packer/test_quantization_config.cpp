@@ -112,3 +112,22 @@ TEST_CASE("a module cannot be quantized and unquantized", "[config]") {
     CHECK(mentions(error_of(ErrorKind::bad_input, contradiction), "a.b"));
   }
 }
+
+TEST_CASE("parts that engines fuse have their rule under the fused name too, if they agree", "[config]") {
+  const CheckpointSchemes schemes{
+      kCommon,
+      {{"layers.0.mlp.gate_proj", kWide},
+       {"layers.0.mlp.up_proj", kWide},
+       {"layers.1.mlp.gate_proj", kWide},  // up_proj differs: no fused layer to speak of
+       {"layers.2.self_attn.q_proj", kWide},
+       {"layers.2.self_attn.k_proj", kWide},
+       {"layers.2.self_attn.v_proj", {kU8B128, GroupSize{64}, DType::F16}}},
+      {"layers.3.self_attn.q_proj", "layers.3.self_attn.k_proj", "layers.3.self_attn.v_proj"}};
+  const Json quantization = config("gptq", schemes);
+  CHECK(dynamic_rule(quantization, "layers.0.mlp.gate_up_proj") ==
+        dynamic_rule(quantization, "layers.0.mlp.up_proj"));
+  CHECK(dynamic_rule(quantization, "layers.0.mlp.gate_up_proj").has_value());
+  CHECK(dynamic_rule(quantization, "layers.1.mlp.gate_up_proj") == std::nullopt);
+  CHECK(dynamic_rule(quantization, "layers.2.self_attn.qkv_proj") == std::nullopt);
+  CHECK(dynamic_rule(quantization, "layers.3.self_attn.qkv_proj") == Json(false));
+}

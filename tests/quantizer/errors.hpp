@@ -6,19 +6,9 @@
 
 #include "packer/format/error.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/errors.hpp"
 
 namespace mpk::test {
-
-/// The error f throws, or nothing.
-template <class F>
-std::optional<Error> error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error;
-  }
-  return std::nullopt;
-}
 
 inline void require_error(const std::optional<Error>& error, ErrorKind kind, const std::string& text) {
   REQUIRE(error.has_value());

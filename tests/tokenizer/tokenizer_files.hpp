@@ -9,6 +9,7 @@
 
 #include "model/tokenizer/tokenizer.hpp"
 #include "packer/format/error.hpp"
+#include "tests/support/errors.hpp"
 #include "tests/support/files.hpp"
 
 namespace mpk::test {
@@ -30,17 +31,6 @@ inline std::unique_ptr<Tokenizer> load_json_text(const std::string& text) {
 }
 inline std::unique_ptr<Tokenizer> load_json(const Json& json) {
   return load_json_text(json.dump());
-}
-
-/// The Error that `f` ends with; none if it returns.
-template <class F>
-std::optional<Error> error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error;
-  }
-  return std::nullopt;
 }
 
 }  // namespace mpk::test
