@@ -77,6 +77,7 @@ void compare_perplexity(const QuantizeOptions& o, const QuantizeReport& report, 
 void run(const QuantizeOptions& o) {
   if (o.threads > 0) omp_set_num_threads(o.threads);
   const Device device = device_named(o.device);
+  if (o.verify) decide_gpu(device);  // a missing GPU is better known now than after the work
   const QuantizeJob job = job_from(o);
   const Output out{o.json};
   ProgressDisplay display;
@@ -101,6 +102,7 @@ void run(const QuantizeOptions& o) {
     }
   };
   const QuantizeReport report = run_quantize(job, prove, display.callback());
+  for (const auto& artifact : report.artifacts) out.line("written     " + artifact.directory.string());
   if (!o.eval_text.empty()) compare_perplexity(o, report, display, out, json);
   out.json(json);
 }

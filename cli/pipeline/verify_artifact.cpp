@@ -15,12 +15,6 @@
 namespace mpk {
 namespace {
 
-bool decide_gpu(Device device) {
-  if (device == Device::cuda && !gpu_status().usable)
-    throw Error{ErrorKind::device, fmt::format("--device cuda: {}", gpu_status().reason)};
-  return device != Device::cpu && gpu_status().usable;
-}
-
 /// The source must be the one the artifact was made from, and what was copied must be it still.
 void compare_sources(const Manifest& manifest, const Checkpoint& artifact, const Checkpoint& source,
                      std::vector<std::string>& failures) {
@@ -143,6 +137,12 @@ Device device_named(const std::string& name) {
   if (name == "cpu") return Device::cpu;
   if (name == "cuda") return Device::cuda;
   throw Error{ErrorKind::usage, fmt::format("--device {}: auto, cpu or cuda", name)};
+}
+
+bool decide_gpu(Device device) {
+  if (device == Device::cuda && !gpu_status().usable)
+    throw Error{ErrorKind::device, fmt::format("--device cuda: {}", gpu_status().reason)};
+  return device != Device::cpu && gpu_status().usable;
 }
 
 VerifyReport run_verify(const VerifyJob& job, const Progress& progress) {
