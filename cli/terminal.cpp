@@ -76,6 +76,7 @@ void ProgressDisplay::show(const std::string& stage, std::int64_t done, std::int
       fmt::print(stderr, "{} {}/{}  {}  {}\n", stage, done, total, human_seconds(elapsed), detail);
     return;
   }
+  if (done >= total) return clear();  // what follows on this terminal are results
   constexpr std::int64_t kWidth = 30;
   const std::int64_t filled = total > 0 ? done * kWidth / total : 0;
   const std::string left =

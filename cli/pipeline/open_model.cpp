@@ -17,6 +17,18 @@ std::string module_of_weight(const std::string& name) {
   return name.ends_with(kSuffix) ? name.substr(0, name.size() - kSuffix.size()) : std::string{};
 }
 
+[[noreturn]] void refuse_unknown(const std::string& name, const PartViews& parts) {
+  if (parts.empty()) throw Error{ErrorKind::bad_input, fmt::format("there is no tensor {}", name)};
+  std::string suffixes, formats;
+  for (const auto& [suffix, part] : parts) suffixes += (suffixes.empty() ? "" : ", ") + suffix;
+  for (const WeightFormat& format : weight_formats())
+    formats += (formats.empty() ? "" : ", ") + std::string{format.name};
+  throw Error{
+      ErrorKind::unsupported,
+      fmt::format("there is no tensor {}; the module's tensors ({}) are none of the formats read here: {}",
+                  name, suffixes, formats)};
+}
+
 }  // namespace
 
 PartViews parts_of(const Checkpoint& checkpoint, const std::string& module) {
@@ -42,8 +54,7 @@ MatrixF CheckpointWeights::load(const std::string& name) const {
       PartViews parts = parts_of(checkpoint_, module);
       parts.erase("bias");
       const auto stored = recognize(parts);
-      if (!stored)
-        throw Error{ErrorKind::bad_input, fmt::format("there is no tensor {}, and none packed", name)};
+      if (!stored) refuse_unknown(name, parts);
       const auto& [scheme, k, n] = stored->geometry;
       return dequantize(stored->format->decode(parts, scheme, k, n));
     });
