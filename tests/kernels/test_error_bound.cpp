@@ -1,14 +1,13 @@
 // The bound against a tensor core made as bad as the derivation allows: it aligns the addends of a block to
 // the largest and cuts all below 24 bits, after every few products.
 
-#include "kernels/error_bound.hpp"
-
 #include <algorithm>
 #include <cmath>
 #include <random>
 #include <span>
 #include <vector>
 
+#include "kernels/error_bound.hpp"
 #include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"
 

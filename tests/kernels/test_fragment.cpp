@@ -1,11 +1,10 @@
 // Index arithmetic of the device code, on the CPU. That packed words are B fragments and permuted scales meet
 // their columns is proven in fragment.cuh when it compiles.
 
-#include "kernels/device/fragment.cuh"
-
 #include <set>
 #include <utility>
 
+#include "kernels/device/fragment.cuh"
 #include "kernels/device/swizzle.cuh"
 #include "tests/support/catch.hpp"
 

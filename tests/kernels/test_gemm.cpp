@@ -1,12 +1,11 @@
 // The GEMM below gpu.hpp: how the work is split must not show in what comes out.
 
-#include "kernels/gemm.hpp"
-
 #include <cstddef>
 #include <cstdint>
 #include <random>
 #include <vector>
 
+#include "kernels/gemm.hpp"
 #include "kernels/gpu.hpp"
 #include "kernels/runtime/device_buffer.hpp"
 #include "tests/kernels/layer.hpp"

@@ -1,7 +1,5 @@
 // The kernels on a GPU, through gpu.hpp. Skipped without one.
 
-#include "kernels/gpu.hpp"
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "kernels/error_bound.hpp"
+#include "kernels/gpu.hpp"
 #include "packer/format/error.hpp"
 #include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"

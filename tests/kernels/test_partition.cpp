@@ -1,8 +1,7 @@
-#include "kernels/partition.hpp"
-
 #include <set>
 #include <vector>
 
+#include "kernels/partition.hpp"
 #include "tests/support/catch.hpp"
 
 using mpk::Partition;

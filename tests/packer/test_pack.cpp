@@ -1,13 +1,12 @@
 // Where each code sits, against drawings from (k, n) to the bits; packer/ goes from the word to its source.
 
-#include "packer/pack.hpp"
-
 #include <cstring>
 #include <omp.h>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "packer/pack.hpp"
 #include "packer/unpack.hpp"
 #include "tests/packer/random_matrix.hpp"
 

@@ -1,11 +1,10 @@
 // Where each scale sits, against the position formulas; packer/ gathers.
 
-#include "packer/scales.hpp"
-
 #include <cstring>
 #include <limits>
 #include <vector>
 
+#include "packer/scales.hpp"
 #include "tests/packer/random_matrix.hpp"
 
 using namespace mpk;

@@ -1,10 +1,9 @@
 // The table: what each row takes, refuses, promises and gives back.
 
-#include "packer/weight_format.hpp"
-
 #include <algorithm>
 #include <limits>
 
+#include "packer/weight_format.hpp"
 #include "tests/packer/random_matrix.hpp"
 
 using namespace mpk;
