@@ -85,7 +85,6 @@ void run(const QuantizeOptions& o) {
 
   const auto prove = [&](const QuantizeReport& report) {
     print_quantize(report, out);
-    json["quantize"] = to_json(report);
     if (!o.verify) return;
     for (const auto& artifact : report.artifacts) {
       VerifyJob verify;
@@ -102,6 +101,7 @@ void run(const QuantizeOptions& o) {
     }
   };
   const QuantizeReport report = run_quantize(job, prove, display.callback());
+  json["quantize"] = to_json(report);  // now: while it was proven, the artifact stood elsewhere
   for (const auto& artifact : report.artifacts) out.line("written     " + artifact.directory.string());
   if (!o.eval_text.empty()) compare_perplexity(o, report, display, out, json);
   out.json(json);

@@ -142,6 +142,10 @@ std::string self_hash(Json j) {
 
 }  // namespace
 
+std::string sha256_of_codes(const Codes& codes) {
+  return sha256({reinterpret_cast<const std::byte*>(codes.data()), static_cast<std::size_t>(codes.size())});
+}
+
 std::string serialize(const Manifest& manifest) {
   Json j{{"marlin_pack", manifest.version},
          {"manifest_version", kManifestVersion},

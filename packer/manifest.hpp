@@ -71,6 +71,9 @@ struct Manifest {
   std::vector<ManifestFile> files;
 };
 
+/// What ManifestLayer::codes_sha256 holds.
+std::string sha256_of_codes(const Codes& codes);
+
 /// The file's exact bytes. Contains a SHA-256 of itself.
 std::string serialize(const Manifest& manifest);
 

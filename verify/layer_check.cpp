@@ -8,7 +8,6 @@
 
 #include "kernels/gpu.hpp"
 #include "packer/format/error.hpp"
-#include "packer/io/sha256.hpp"
 #include "verify/activations.hpp"
 #include "verify/fragment_decoder.hpp"
 #include "verify/weight_error.hpp"
@@ -105,9 +104,7 @@ CheckedLayer check_layer(const ManifestLayer& record, const PartViews& parts, co
     result.matrix = format->decode(parts, record.scheme, record.k, record.n);
     check.round_trip = same_bytes(format->encode(result.matrix), parts);
     if (!check.round_trip) check.failures.emplace_back("packing the unpacked codes again gives other bytes");
-    const Codes& codes = result.matrix.codes;
-    check.codes_recorded = sha256({reinterpret_cast<const std::byte*>(codes.data()),
-                                   static_cast<std::size_t>(codes.size())}) == record.codes_sha256;
+    check.codes_recorded = sha256_of_codes(result.matrix.codes) == record.codes_sha256;
     if (!check.codes_recorded)
       check.failures.emplace_back("the unpacked codes are not the ones the quantizer made");
     const QuantizedMatrix by_fragments =

@@ -6,7 +6,6 @@
 
 #include "packer/format/error.hpp"
 #include "packer/format/float16.hpp"
-#include "packer/io/sha256.hpp"
 #include "verify/random_bits.hpp"
 
 namespace mpk {
@@ -32,8 +31,7 @@ SyntheticLayer synthetic_layer(const WeightFormat& format, const Scheme& scheme,
   layer.record.k = k;
   layer.record.n = n;
   layer.record.layout = format.name;
-  layer.record.codes_sha256 =
-      sha256({reinterpret_cast<const std::byte*>(q.codes.data()), static_cast<std::size_t>(q.codes.size())});
+  layer.record.codes_sha256 = sha256_of_codes(q.codes);
   layer.parts = format.encode(q);
   return layer;
 }

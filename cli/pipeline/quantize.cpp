@@ -27,10 +27,6 @@ std::vector<std::string> module_names(const DecoderConfig& config) {
   return names;
 }
 
-std::string codes_sha256(const Codes& codes) {
-  return sha256({reinterpret_cast<const std::byte*>(codes.data()), static_cast<std::size_t>(codes.size())});
-}
-
 void refuse_what_does_not_fit(const std::vector<const WeightFormat*>& formats, const SourcePlan& plan) {
   for (const WeightFormat* format : formats) {
     std::vector<std::string> reasons;
@@ -166,7 +162,7 @@ class Run {
                            planned.k,
                            planned.n,
                            {},
-                           codes_sha256(result.matrix.codes),
+                           sha256_of_codes(result.matrix.codes),
                            weight_error(linear.weight, decoded),
                            {},
                            {}};
@@ -191,8 +187,9 @@ class Run {
     }
     std::vector<std::int32_t> sample(
         windows_.begin(), windows_.begin() + std::min<std::ptrdiff_t>(std::ssize(windows_), job_.seq_len));
+    const nlohmann::ordered_json recipe = recipe_json(job_);  // once: it hashes the calibration file
     for (auto& artifact : artifacts_) {
-      artifact->finish(job_.recipe, recipe_json(job_), sample, plan_.tensors);
+      artifact->finish(job_.recipe, recipe, sample, plan_.tensors);
       report_.artifacts.push_back(
           {artifact->format().name, artifact->directory(), artifact->tensor_bytes(), artifact->num_shards()});
     }

@@ -49,6 +49,7 @@ TEST_CASE("quantize, verify, eval and inspect end to end", "[command-line]") {
   const auto report = nlohmann::json::parse(test::read_file(dir / "q.json"));
   REQUIRE(report.at("verify").at("marlin").at("passed") == true);
   REQUIRE(report.at("quantize").at("layers").size() == 14);
+  REQUIRE(report.at("quantize").at("artifacts").at(0).at("directory") == out);
 
   const Outcome eval = run(dir, fmt::format("eval {} --text {} --seq-len 16 --json -", out, tokens));
   REQUIRE(eval.code == 0);
