@@ -114,7 +114,8 @@ void add_quantize(CLI::App& root) {
   auto* cmd = root.add_subcommand("quantize", "float checkpoint -> quantized, packed, proven checkpoint");
   std::vector<std::string> method_names, format_names;
   for (const Method& method : methods()) method_names.emplace_back(method.name);
-  for (const WeightFormat& format : weight_formats()) format_names.emplace_back(format.name);
+  for (const WeightFormat& format : weight_formats())
+    if (format.writes()) format_names.emplace_back(format.name);
 
   cmd->add_option("source", o->source, "checkpoint directory or .safetensors file")->required();
   cmd->add_option("-o,--output", o->destination, "directory to create; must not exist yet")->required();

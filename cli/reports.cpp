@@ -70,7 +70,7 @@ nlohmann::ordered_json to_json(const QuantizeReport& report) {
   for (const ManifestLayer& layer : report.layers) {
     nlohmann::ordered_json row{{"module", layer.module},
                                {"type", name_of(layer.scheme.type)},
-                               {"group_size", layer.scheme.group_size ? layer.scheme.group_size->value : -1},
+                               {"group_size", group_size_number(layer.scheme)},
                                {"weight_error", layer.weight_error}};
     if (layer.relative_loss) row["relative_loss"] = *layer.relative_loss;
     if (layer.damp) row["damp"] = *layer.damp;
@@ -130,7 +130,7 @@ nlohmann::ordered_json to_json(const VerifyReport& report) {
                                {"k", layer.k.value},
                                {"n", layer.n.value},
                                {"type", name_of(layer.scheme.type)},
-                               {"group_size", layer.scheme.group_size ? layer.scheme.group_size->value : -1},
+                               {"group_size", group_size_number(layer.scheme)},
                                {"round_trip", layer.round_trip},
                                {"codes_recorded", layer.codes_recorded},
                                {"decoders_agree", layer.decoders_agree},

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -30,14 +31,17 @@ struct CodeBlock {
     rows = static_cast<int>(std::min<std::int64_t>(kBlockRows, k.value - k0));
     cols = static_cast<int>(std::min<std::int64_t>(kBlockCols, n.value - n0));
   }
-  /// Reads the block at (k0, n0); false if one of its codes is above max_code. Rows come in steps of kTileK.
+  /// Reads the block at (k0, n0); false if one of its codes is above max_code. Past the last row it reads 0
+  /// up to the next multiple of kTileK.
   bool load(const Codes& from, std::int64_t k0, std::int64_t n0, int max_code) {
     resize_at(k0, n0, K{from.rows()}, N{from.cols()});
     std::uint64_t all = 0;
     for (int n = 0; n < cols; ++n)
       for (int k = 0; k < rows; k += kTileK) {
-        std::array<std::uint64_t, kTileK / 8> run;
-        std::memcpy(run.data(), from.data() + (n0 + n) * from.rows() + k0 + k, sizeof run);
+        std::array<std::uint64_t, kTileK / 8> run{};
+        const int count = std::min(kTileK, rows - k);
+        std::memcpy(run.data(), from.data() + (n0 + n) * from.rows() + k0 + k,
+                    static_cast<std::size_t>(count));
         std::memcpy(codes.data() + n * kBlockRows + k, run.data(), sizeof run);
         for (std::uint64_t x : run) all |= x;
       }
@@ -46,8 +50,8 @@ struct CodeBlock {
   }
   void store(Codes& to, std::int64_t k0, std::int64_t n0) const {
     for (int n = 0; n < cols; ++n)
-      for (int k = 0; k < rows; k += kTileK)
-        std::memcpy(to.data() + (n0 + n) * to.rows() + k0 + k, codes.data() + n * kBlockRows + k, kTileK);
+      std::memcpy(to.data() + (n0 + n) * to.rows() + k0, codes.data() + n * kBlockRows,
+                  static_cast<std::size_t>(rows));
   }
 };
 
@@ -82,21 +86,38 @@ struct TileGather {
 
 template <DigitMap kMap, int kBits>
 inline constexpr TileGather<kMap, kBits> kTileGather{};
-static_assert(kTileGather<kMarlinU4, 4>.is_exact() && kTileGather<kMarlinU8, 8>.is_exact());
+/// Calls use(block, k0, n0) for every block of `codes`, in parallel, and refuses codes above the type's
+/// maximum; the message counts columns from first_column.
+template <class Use>
+void for_each_block(const Codes& codes, ScalarType type, std::int64_t first_column, Use use) {
+  std::atomic<bool> in_range{true};
+#pragma omp parallel for collapse(2) schedule(static)
+  for (std::int64_t k0 = 0; k0 < codes.rows(); k0 += kBlockRows)
+    for (std::int64_t n0 = 0; n0 < codes.cols(); n0 += kBlockCols) {
+      CodeBlock block;
+      if (!block.load(codes, k0, n0, type.max_code())) in_range = false;
+      use(block, k0, n0);
+    }
+  if (in_range) return;
+  for (std::int64_t n = 0; n < codes.cols(); ++n)
+    for (std::int64_t k = 0; k < codes.rows(); ++k)
+      if (codes(k, n) > type.max_code())
+        throw Error{ErrorKind::bad_input,
+                    fmt::format("code {} at (k, n) = ({}, {}) is above {}, the largest of {} bits",
+                                codes(k, n), k, first_column + n, type.max_code(), type.bits)};
+}
 
-/// Shared checks of packer and unpacker.
-inline void require_packable(K k, N n, ScalarType type, std::size_t bytes, std::size_t needed, int unit_k,
-                             int unit_n, const char* layout) {
-  if (type.bits != 4 && type.bits != 8)
-    throw Error{ErrorKind::unsupported,
-                fmt::format("{} packs 4- and 8-bit codes, not {}-bit", layout, type.bits)};
-  if (k.value <= 0 || n.value <= 0 || k.value % unit_k != 0 || n.value % unit_n != 0)
-    throw Error{ErrorKind::unsupported,
-                fmt::format("{} packs K % {} == 0 and N % {} == 0; here K = {}, N = {}", layout, unit_k,
-                            unit_n, k.value, n.value)};
-  if (bytes != needed)
-    throw Error{ErrorKind::bad_input, fmt::format("K = {}, N = {}, {} bits are {} bytes packed, not {}",
-                                                  k.value, n.value, type.bits, needed, bytes)};
+/// Calls fill(block, k0, n0) for every block and stores what it filled in.
+template <class Fill>
+void fill_blocks(Codes& codes, Fill fill) {
+#pragma omp parallel for collapse(2) schedule(static)
+  for (std::int64_t k0 = 0; k0 < codes.rows(); k0 += kBlockRows)
+    for (std::int64_t n0 = 0; n0 < codes.cols(); n0 += kBlockCols) {
+      CodeBlock block;
+      block.resize_at(k0, n0, K{codes.rows()}, N{codes.cols()});
+      fill(block, k0, n0);
+      block.store(codes, k0, n0);
+    }
 }
 
 }  // namespace mpk

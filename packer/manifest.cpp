@@ -33,7 +33,7 @@ DType dtype_of(const Json& j) {
 Json to_json(const ManifestLayer& layer) {
   Json j{{"module", layer.module},
          {"type", name_of(layer.scheme.type)},
-         {"group_size", layer.scheme.group_size ? layer.scheme.group_size->value : -1},
+         {"group_size", group_size_number(layer.scheme)},
          {"scale_dtype", info(layer.scheme.scale_dtype).name},
          {"k", layer.k.value},
          {"n", layer.n.value},

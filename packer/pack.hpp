@@ -1,5 +1,6 @@
 #pragma once
-// Codes to 32-bit little-endian words. FORMAT.md draws the layouts; packer/format/layouts.hpp states them.
+// Codes to 32-bit little-endian words and back. FORMAT.md draws the layouts; packer/format/layouts.hpp states
+// them. All of these take some columns of a matrix, so that a large one passes through the cache in slabs.
 
 #include <cstddef>
 #include <span>
@@ -8,29 +9,48 @@
 
 namespace mpk {
 
-/// Bytes of K x N packed codes, in every layout here.
+/// Which columns of a whole matrix of `total` columns.
+struct ColumnWindow {
+  N total;
+  std::int64_t first = 0;
+};
+
+/// Bytes of K x N packed codes, in every layout here whose rows end on a word.
 constexpr std::size_t packed_bytes(K k, N n, ScalarType type) {
   return static_cast<std::size_t>(k.value) * static_cast<std::size_t>(n.value) *
          static_cast<std::size_t>(type.bits) / 8;
 }
 
-/// Marlin: 16 x 64 tiles, kMarlinU4 or kMarlinU8 inside. `out` takes packed_bytes and may be unaligned.
-/// Throws Error{unsupported} unless K % 16 == 0, N % 64 == 0 and the type has 4 or 8 bits, Error{bad_input}
-/// for a code above the type's maximum (the first one in memory order, at any number of threads).
-void pack_marlin(const Codes& codes, ScalarType type, std::span<std::byte> out);
+/// Marlin: 16 x 64 tiles, kMarlinU4 or kMarlinU8 inside. `out` holds the whole matrix and may be unaligned.
+/// Throws Error{unsupported} unless K % 16 == 0, N, the window's total and first % 64 == 0 and the type has 4
+/// or 8 bits, Error{bad_input} for a code above the type's maximum (the first one in memory order, at any
+/// number of threads).
+void pack_marlin(const Codes& codes, ScalarType type, ColumnWindow window, std::span<std::byte> out);
+/// The inverse; `codes` has its size and receives the window's columns.
+void unpack_marlin(std::span<const std::byte> words, ScalarType type, ColumnWindow window, Codes& codes);
 
-/// GPTQ: one stream down k per column, lowest bits first; (K * bits / 32, N) words row-major.
-/// Throws like pack_marlin, with K % 32 == 0 and N % 32 == 0.
-void pack_gptq(const Codes& codes, ScalarType type, std::span<std::byte> out);
+/// A stream of bits down k per column, lowest bits first, cut into words; where the words stand.
+struct WordGrid {
+  std::int64_t row_stride = 1;     ///< words from one word of a column to its next
+  std::int64_t column_stride = 1;  ///< words from a column to the next
 
-/// GPTQ v1's word of zero points when every zero is the type's bias: that version stores one less than it
-/// means.
-constexpr std::uint32_t gptq_v1_symmetric_zeros(ScalarType type) {
-  std::uint32_t word = 0;
-  for (int bit = 0; bit < 32; bit += type.bits) word |= static_cast<std::uint32_t>(type.bias - 1) << bit;
-  return word;
-}
-static_assert(gptq_v1_symmetric_zeros(kU4B8) == 0x77777777u &&
-              gptq_v1_symmetric_zeros(kU8B128) == 0x7f7f7f7fu);
+  /// (words, N) row-major: GPTQ.
+  static WordGrid down(N total) { return {total.value, 1}; }
+  /// (N, words) row-major: compressed-tensors.
+  static WordGrid across(K k, int bits) { return {1, words_per_column(k, bits)}; }
+  static constexpr std::int64_t words_per_column(K k, int bits) { return (k.value * bits + 31) / 32; }
+};
+
+/// 2 to 8 bits per code. Throws Error{bad_input} for a code above the maximum, or if the words of the columns
+/// do not fit into `out`.
+void pack_along_k(const Codes& codes, int bits, WordGrid grid, std::int64_t first_column,
+                  std::span<std::byte> out);
+void unpack_along_k(std::span<const std::byte> words, int bits, WordGrid grid, std::int64_t first_column,
+                    Codes& codes);
+
+/// Element i of a stream of words in memory, `bits` each, lowest first; an element may straddle two words.
+std::uint32_t stream_element(std::span<const std::byte> words, std::int64_t i, int bits);
+/// ORs `value` into the stream.
+void add_stream_element(std::span<std::byte> words, std::int64_t i, int bits, std::uint32_t value);
 
 }  // namespace mpk

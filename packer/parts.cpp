@@ -14,6 +14,30 @@ PartViews views_of(std::span<const Part> parts) {
   return views;
 }
 
+PartBuffers buffers_of(std::span<Part> parts) {
+  PartBuffers buffers;
+  for (Part& part : parts)
+    buffers.emplace(part.suffix, PartBuffer{part.tensor.dtype, part.tensor.shape, part.tensor.data});
+  return buffers;
+}
+
+std::vector<Part> allocate(std::span<const PartSpec> specs) {
+  std::vector<Part> parts;
+  for (const PartSpec& spec : specs)
+    parts.push_back({spec.suffix, {spec.dtype, spec.shape, std::vector<std::byte>(num_bytes(spec))}});
+  return parts;
+}
+
+const PartBuffer& part_of(const PartBuffers& parts, std::string_view suffix) {
+  const auto found = parts.find(suffix);
+  if (found == parts.end()) throw Error{ErrorKind::bad_input, fmt::format("there is no {}", suffix)};
+  return found->second;
+}
+
+bool has_part(const PartViews& parts, std::string_view suffix) {
+  return parts.find(suffix) != parts.end();
+}
+
 const TensorView& part_of(const PartViews& parts, std::string_view suffix) {
   const auto found = parts.find(suffix);
   if (found == parts.end()) throw Error{ErrorKind::bad_input, fmt::format("there is no {}", suffix)};

@@ -32,8 +32,24 @@ using PartViews = std::map<std::string, TensorView, std::less<>>;
 
 PartViews views_of(std::span<const Part> parts);
 
+/// What an encoder fills: suffix -> dtype, shape and bytes of its own.
+struct PartBuffer {
+  DType dtype = DType::F32;
+  Shape shape;
+  std::span<std::byte> data;
+};
+using PartBuffers = std::map<std::string, PartBuffer, std::less<>>;
+
+PartBuffers buffers_of(std::span<Part> parts);
+
+/// One zeroed tensor per spec.
+std::vector<Part> allocate(std::span<const PartSpec> specs);
+
 /// Throws Error{bad_input} if there is no such part.
 const TensorView& part_of(const PartViews& parts, std::string_view suffix);
+
+const PartBuffer& part_of(const PartBuffers& parts, std::string_view suffix);
+bool has_part(const PartViews& parts, std::string_view suffix);
 
 /// Throws Error{bad_input} unless `parts` are exactly `specs`: same suffixes, dtypes and shapes, and as many
 /// bytes as the shape needs. The message names the suffix.

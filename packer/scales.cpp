@@ -3,14 +3,13 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <numeric>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "packer/format/error.hpp"
-#include "packer/format/float16.hpp"
+#include "packer/format/float_bits.hpp"
 #include "packer/format/layouts.hpp"
 
 namespace mpk {
@@ -24,13 +23,36 @@ void gather_chunks(std::vector<Eigen::Index>& columns) {
   }
 }
 
-/// columns[i] = the source column that stands at position i.
-std::vector<Eigen::Index> columns_in(ScaleOrder order, std::int64_t n) {
-  if (n % chunk_of(order) != 0)
-    throw Error{
-        ErrorKind::unsupported,
-        fmt::format("scales of N = {} columns have no Marlin order; multiples of {} do", n, chunk_of(order))};
-  std::vector<Eigen::Index> columns(static_cast<std::size_t>(n));
+void require_float(DType dtype) {
+  if (!is_exact_in_float32(dtype))
+    throw Error{ErrorKind::unsupported, fmt::format("scales cannot be {}", info(dtype).name)};
+}
+
+/// The place of column n of the whole matrix, its order aside.
+std::int64_t place(std::int64_t n, ScaleGrid grid) {
+  if (grid.columns_per_scale == Scheme::kAllColumns) return 0;
+  return n / grid.columns_per_scale * grid.column_stride;
+}
+
+void require_room(const MatrixF& scales, ScaleGrid grid, ColumnWindow window, DType dtype,
+                  std::size_t bytes) {
+  const std::int64_t last =
+      (scales.rows() - 1) * grid.group_stride + place(window.first + scales.cols() - 1, grid);
+  if (scales.size() == 0 || window.first < 0 || last < 0 ||
+      static_cast<std::size_t>(last) >= bytes / bytes_of(dtype))
+    throw Error{ErrorKind::bad_input, fmt::format("{} bytes are too few for ({}, {}) {} scales", bytes,
+                                                  scales.rows(), window.total.value, info(dtype).name)};
+}
+
+}  // namespace
+
+std::vector<Eigen::Index> columns_in(ScaleOrder order, std::int64_t count) {
+  if (count % chunk_of(order) != 0)
+    throw Error{ErrorKind::unsupported,
+                fmt::format("scales of N = {} columns have no Marlin order; multiples "
+                            "of {} do",
+                            count, chunk_of(order))};
+  std::vector<Eigen::Index> columns(static_cast<std::size_t>(count));
   switch (order) {
     case ScaleOrder::plain:
       std::iota(columns.begin(), columns.end(), Eigen::Index{0});
@@ -45,57 +67,56 @@ std::vector<Eigen::Index> columns_in(ScaleOrder order, std::int64_t n) {
   return columns;
 }
 
-void require_16_bit(DType dtype) {
-  if (dtype != DType::F16 && dtype != DType::BF16)
-    throw Error{ErrorKind::unsupported, fmt::format("scales cannot be {}; F16 or BF16", info(dtype).name)};
-}
-
-void require_size(std::size_t bytes, std::int64_t groups, std::int64_t n) {
-  if (bytes != 2 * static_cast<std::size_t>(groups) * static_cast<std::size_t>(n))
-    throw Error{ErrorKind::bad_input,
-                fmt::format("{} bytes are no ({}, {}) 16-bit scales", bytes, groups, n)};
-}
-
-}  // namespace
-
-void store_scales(const MatrixF& scales, DType dtype, ScaleOrder order, std::span<std::byte> out) {
-  require_16_bit(dtype);
-  require_size(out.size(), scales.rows(), scales.cols());
-  const auto columns = columns_in(order, scales.cols());
-  std::byte* next = out.data();
+void store_scales(const MatrixF& scales, DType dtype, ScaleGrid grid, ColumnWindow window,
+                  std::span<std::byte> out) {
+  require_float(dtype);
+  require_room(scales, grid, window, dtype, out.size());
+  const auto columns = columns_in(grid.order, scales.cols());
+  const std::size_t size = bytes_of(dtype);
+  const bool shared = grid.columns_per_scale != 1;
   for (Eigen::Index group = 0; group < scales.rows(); ++group)
-    for (Eigen::Index n : columns) {
-      const float scale = scales(group, n);
-      const std::uint16_t bits = dtype == DType::F16 ? float_to_f16(scale) : float_to_bf16(scale);
-      const float back = dtype == DType::F16 ? f16_to_float(bits) : bf16_to_float(bits);
-      if (!std::isfinite(scale) || std::bit_cast<std::uint32_t>(back) != std::bit_cast<std::uint32_t>(scale))
-        throw Error{ErrorKind::bad_input,
-                    fmt::format("the scale of group {}, column {} is {}, no finite {} number", group, n,
-                                scale, info(dtype).name)};
-      std::memcpy(next, &bits, sizeof bits);
-      next += sizeof bits;
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      const float scale = scales(group, columns[i]);
+      const std::int64_t n = window.first + static_cast<std::int64_t>(i);
+      std::byte* to =
+          out.data() + static_cast<std::size_t>(group * grid.group_stride + place(n, grid)) * size;
+      const auto fail = [&](const std::string& what) {
+        throw Error{ErrorKind::bad_input, fmt::format("the scale of group {}, column {} is {}, {}", group,
+                                                      window.first + columns[i], scale, what)};
+      };
+      // The first column of a block, or of the matrix, writes; the others must agree with it. Nobody else
+      // looks at bytes that another thread may be writing.
+      const std::int64_t block =
+          grid.columns_per_scale == Scheme::kAllColumns ? window.total.value : grid.columns_per_scale;
+      const bool first = n % block == 0;
+      if (shared && !first) {
+        const Eigen::Index before = columns[i] - 1;
+        if (before >= 0 &&
+            std::bit_cast<std::uint32_t>(scales(group, before)) != std::bit_cast<std::uint32_t>(scale))
+          fail("another one than its neighbour's, with which it would share its place");
+        continue;
+      }
+      if (!std::isfinite(scale) || !store_exactly(scale, dtype, to))
+        fail(fmt::format("no finite {} number", info(dtype).name));
     }
 }
 
-MatrixF load_scales(std::span<const std::byte> bytes, Groups groups, N n, DType dtype, ScaleOrder order) {
-  require_16_bit(dtype);
-  require_size(bytes.size(), groups.value, n.value);
-  const auto columns = columns_in(order, n.value);
-  MatrixF scales(groups.value, n.value);
-  const std::byte* next = bytes.data();
+void load_scales(std::span<const std::byte> bytes, DType dtype, ScaleGrid grid, ColumnWindow window,
+                 MatrixF& scales) {
+  require_float(dtype);
+  require_room(scales, grid, window, dtype, bytes.size());
+  const auto columns = columns_in(grid.order, scales.cols());
+  const std::size_t size = bytes_of(dtype);
   for (Eigen::Index group = 0; group < scales.rows(); ++group)
-    for (Eigen::Index column : columns) {
-      std::uint16_t bits;
-      std::memcpy(&bits, next, sizeof bits);
-      next += sizeof bits;
-      const float scale = dtype == DType::F16 ? f16_to_float(bits) : bf16_to_float(bits);
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      const std::int64_t n = window.first + static_cast<std::int64_t>(i);
+      const float scale = load_float(
+          bytes.data() + static_cast<std::size_t>(group * grid.group_stride + place(n, grid)) * size, dtype);
       if (!std::isfinite(scale))
-        throw Error{
-            ErrorKind::bad_input,
-            fmt::format("the scale of group {}, column {} is not finite ({:04x})", group, column, bits)};
-      scales(group, column) = scale;
+        throw Error{ErrorKind::bad_input, fmt::format("the scale of group {}, column {} is not finite", group,
+                                                      window.first + columns[i])};
+      scales(group, columns[i]) = scale;
     }
-  return scales;
 }
 
 }  // namespace mpk

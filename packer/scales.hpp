@@ -1,10 +1,11 @@
 #pragma once
-// Scales between the quantizer's floats and 16 bits on disk, in the column order a kernel wants.
+// Scales between floats and the bytes on disk, in the column order a kernel wants.
 
 #include <cstddef>
 #include <span>
 
 #include "packer/format/quantized_matrix.hpp"
+#include "packer/pack.hpp"
 
 namespace mpk {
 
@@ -26,12 +27,28 @@ constexpr int chunk_of(ScaleOrder order) {
   return order == ScaleOrder::grouped ? 64 : order == ScaleOrder::single ? 32 : 1;
 }
 
-/// Writes (groups, N) row-major 16-bit floats, `out.size()` = 2 * groups * N. Throws Error{bad_input} for a
-/// scale that is not finite or that `dtype` (F16 or BF16) cannot hold exactly, Error{unsupported} if N is no
-/// multiple of the chunk.
-void store_scales(const MatrixF& scales, DType dtype, ScaleOrder order, std::span<std::byte> out);
+/// Where the elements of a (groups, N) matrix stand, in elements.
+struct ScaleGrid {
+  std::int64_t group_stride, column_stride;
+  ScaleOrder order = ScaleOrder::plain;
+  std::int64_t columns_per_scale = 1;  ///< Scheme's; only in plain order
 
-/// The inverse. Throws Error{bad_input} for an infinity or a NaN.
-MatrixF load_scales(std::span<const std::byte> bytes, Groups groups, N n, DType dtype, ScaleOrder order);
+  static ScaleGrid rows(N total, ScaleOrder order = ScaleOrder::plain) { return {total.value, 1, order}; }
+  static ScaleGrid columns(Groups groups) { return {1, groups.value}; }  ///< (N, groups) row-major
+};
+
+/// Writes the window's columns; `out` holds the whole matrix. `dtype` is one of is_exact_in_float32. Throws
+/// Error{bad_input} for a scale that is not finite, that `dtype` cannot hold exactly, that differs from the
+/// one it shares its place with, or if the place is outside of `out`; Error{unsupported} if the columns are
+/// no multiple of the chunk.
+void store_scales(const MatrixF& scales, DType dtype, ScaleGrid grid, ColumnWindow window,
+                  std::span<std::byte> out);
+
+/// The inverse; `scales` has its size. Throws Error{bad_input} for an infinity or a NaN.
+void load_scales(std::span<const std::byte> bytes, DType dtype, ScaleGrid grid, ColumnWindow window,
+                 MatrixF& scales);
+
+/// columns[i] = which of the columns first .. first + count stands at place i, as numbers from 0.
+std::vector<Eigen::Index> columns_in(ScaleOrder order, std::int64_t count);
 
 }  // namespace mpk

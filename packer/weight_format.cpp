@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include <fmt/format.h>
+
 #include "packer/format/error.hpp"
 #include "packer/formats/formats.hpp"
 
@@ -12,6 +14,7 @@ std::span<const WeightFormat> weight_formats() {
   static const std::array table{
       formats::marlin(),
       formats::gptq(),
+      formats::gptq_v2(),
       formats::marlin_original(),
   };
   return table;
@@ -23,22 +26,60 @@ const WeightFormat* weight_format_named(std::string_view name) {
   return nullptr;
 }
 
-std::optional<StoredMatrix> recognize(const PartViews& parts) {
+std::vector<std::string> writable_families() {
+  std::vector<std::string> families;
+  for (const WeightFormat& format : weight_formats())
+    if (format.writes() && std::ranges::find(families, format.family) == families.end())
+      families.emplace_back(format.family);
+  return families;
+}
+
+std::vector<const WeightFormat*> family_rows(std::string_view family) {
+  std::vector<const WeightFormat*> rows;
+  for (const WeightFormat& format : weight_formats())
+    if (family == format.family && format.writes()) rows.push_back(&format);
+  return rows;
+}
+
+std::vector<Part> WeightFormat::encode(const QuantizedMatrix& q) const {
+  formats::refuse(refusal, q.scheme, q.k(), q.n());
+  formats::require_consistent(q);
+  std::vector<Part> parts = allocate(specs(q.scheme, q.k(), q.n()));
+  write(q, {q.scheme, q.k(), q.n()}, buffers_of(parts));
+  return parts;
+}
+
+QuantizedMatrix WeightFormat::decode(const PartViews& parts, const Scheme& scheme, K k, N n) const {
+  formats::refuse(refusal, scheme, k, n);
+  require(parts, specs(scheme, k, n));
+  QuantizedMatrix q = make_matrix(scheme, k, n);
+  read(parts, {scheme, k, n}, q);
+  return q;
+}
+
+std::optional<StoredMatrix> recognize(const PartViews& parts, const Claims& claims) {
   PartViews own = parts;
-  own.erase("bias");  // plain in every format, so no format owns it
+  std::erase_if(own, [](const auto& part) { return is_companion(part.first); });
   for (const WeightFormat& format : weight_formats()) {
-    const bool all_there = std::ranges::all_of(
-        format.suffixes, [&](std::string_view suffix) { return own.find(suffix) != own.end(); });
-    if (!all_there || own.size() != format.suffixes.size()) continue;
-    return within(std::string{"format "} + format.name, [&] {
-      const Geometry found = format.geometry(own);
-      if (const auto why = format.refusal(found.scheme, found.k, found.n))
-        throw Error{ErrorKind::unsupported, *why};
-      require(own, format.specs(found.scheme, found.k, found.n));
-      return StoredMatrix{&format, found};
-    });
+    if (!format.reads()) continue;
+    const auto found =
+        within(std::string{"format "} + format.name, [&] { return format.recognize(own, claims); });
+    if (found) return StoredMatrix{&format, *found};
   }
   return std::nullopt;
+}
+
+bool is_companion(std::string_view suffix) {
+  constexpr std::string_view kCompanions[] = {
+      "bias",    "input_scale", "input_zero_point", "input_global_scale",
+      "k_scale", "v_scale",     "q_scale",          "output_scale"};
+  return std::ranges::find(kCompanions, suffix) != std::end(kCompanions);
+}
+
+QuantizedMatrix read_columns(const StoredMatrix& stored, const PartViews& parts, ColumnRange columns) {
+  QuantizedMatrix q = make_matrix(stored.geometry.scheme, stored.geometry.k, N{columns.count}, columns.first);
+  stored.format->read(parts, stored.geometry, q);
+  return q;
 }
 
 }  // namespace mpk

@@ -67,7 +67,7 @@ float to_float(std::uint16_t bits, DType dtype) {
 
 template <class CodeAt, class ScaleAt>
 QuantizedMatrix gather(const Scheme& scheme, K k, N n, CodeAt code_at, ScaleAt scale_at) {
-  QuantizedMatrix q{scheme, Codes(k.value, n.value), MatrixF(scheme.groups(k).value, n.value)};
+  QuantizedMatrix q = make_matrix(scheme, k, n);
 #pragma omp parallel for schedule(static)
   for (std::int64_t col = 0; col < n.value; ++col) {
     for (std::int64_t row = 0; row < k.value; ++row) q.codes(row, col) = code_at(row, col);
@@ -98,25 +98,54 @@ QuantizedMatrix marlin_original(const PartViews& parts, const Scheme& scheme, K 
   return marlin_tensors(parts, "B", "s", scheme, k, n);
 }
 
-QuantizedMatrix gptq(const PartViews& parts, const Scheme& scheme, K k, N n) {
-  const std::int64_t per_word = scheme.type.pack_factor();
-  const Words words(parts, "qweight", k.value / per_word * n.value);
-  const Halves scales(parts, "scales", scheme.groups(k).value * n.value);
-  return gather(
+/// Bits first .. first + count of word `word`, counted over words that follow each other every `stride`.
+std::uint32_t bits_of(const Words& words, std::int64_t start, std::int64_t stride, std::int64_t first,
+                      int count) {
+  std::uint32_t value = 0;
+  for (int bit = 0; bit < count; ++bit) {
+    const std::int64_t at = first + bit;
+    value |= ((words[start + at / 32 * stride] >> (at % 32)) & 1u) << bit;
+  }
+  return value;
+}
+
+/// `offset`: what the stored zero points lack.
+QuantizedMatrix gptq_tensors(const PartViews& parts, const Scheme& scheme, K k, N n, int offset) {
+  const int bits = scheme.type.bits;
+  const std::int64_t groups = scheme.groups(k).value;
+  const Words words(parts, "qweight", k.value * bits / 32 * n.value),
+      zeros(parts, "qzeros", groups * n.value * bits / 32), g_idx(parts, "g_idx", k.value);
+  const Halves scales(parts, "scales", groups * n.value);
+  QuantizedMatrix q = gather(
       scheme, k, n,
       [&](auto row, auto col) {
-        const std::uint32_t word = words[row / per_word * n.value + col];
-        return static_cast<std::uint8_t>((word >> (scheme.type.bits * (row % per_word))) &
-                                         static_cast<std::uint32_t>(scheme.type.max_code()));
+        return static_cast<std::uint8_t>(bits_of(words, col, n.value, row * bits, bits));
       },
       [&](auto group, auto col) { return to_float(scales[group * n.value + col], scheme.scale_dtype); });
+  for (std::int64_t i = 0; i < q.zero_points.size(); ++i) {
+    const std::int64_t group = i % groups, col = i / groups;
+    const std::int64_t row_words = n.value * bits / 32;
+    q.zero_points(group, col) = static_cast<std::int16_t>(
+        bits_of(zeros, group * row_words, 1, col * bits, bits) + static_cast<unsigned>(offset));
+  }
+  for (std::size_t row = 0; row < q.g_idx.size(); ++row)
+    q.g_idx[row] = static_cast<std::int32_t>(g_idx[static_cast<std::int64_t>(row)]);
+  return q;
+}
+
+QuantizedMatrix gptq(const PartViews& parts, const Scheme& scheme, K k, N n) {
+  return gptq_tensors(parts, scheme, k, n, 1);
+}
+QuantizedMatrix gptq_v2(const PartViews& parts, const Scheme& scheme, K k, N n) {
+  return gptq_tensors(parts, scheme, k, n, 0);
 }
 
 struct Drawing {
   const char* layout;
   QuantizedMatrix (*decode)(const PartViews&, const Scheme&, K, N);
 };
-constexpr Drawing kDrawings[] = {{"marlin", marlin}, {"marlin-original", marlin_original}, {"gptq", gptq}};
+constexpr Drawing kDrawings[] = {
+    {"marlin", marlin}, {"marlin-original", marlin_original}, {"gptq", gptq}, {"gptq-v2", gptq_v2}};
 
 }  // namespace
 

@@ -68,22 +68,29 @@ GemmCheck check_product(std::span<const std::uint16_t> output, const Reference& 
 std::vector<std::uint16_t> emulate_kernel(const QuantizedMatrix& q,
                                           std::span<const std::uint16_t> activations, M m) {
   const bool grouped = q.scales.rows() > 1;
+  const bool rounds = grouped && q.scheme.scale_dtype == DType::F16;
+  const bool scales_last = !grouped && q.scheme.scale_dtype == DType::F16;
   const std::vector<float> a = widen<float>(activations);
-  const std::int64_t k = q.k().value, n = q.n().value, rows_per_group = q.scheme.rows_per_group(q.k());
+  const std::int64_t k = q.k().value, n = q.n().value;
+  MatrixF weights;
+  if (scales_last) {
+    QuantizedMatrix unscaled = q;
+    unscaled.scales.setOnes();
+    weights = dequantize(unscaled);
+  } else {
+    weights = dequantize(q);
+  }
   std::vector<std::uint16_t> output(static_cast<std::size_t>(m.value * n));
 #pragma omp parallel for schedule(static)
   for (std::int64_t col = 0; col < n; ++col) {
-    std::vector<float> w(static_cast<std::size_t>(k));
-    for (std::int64_t i = 0; i < k; ++i) {
-      const auto code = static_cast<float>(static_cast<int>(q.codes(i, col)) - q.scheme.type.bias);
-      const float scaled = code * q.scales(i / rows_per_group, col);
-      w[static_cast<std::size_t>(i)] = grouped ? f16_to_float(float_to_f16(scaled)) : code;
-    }
+    float* w = weights.data() + col * k;
+    if (rounds)
+      for (std::int64_t i = 0; i < k; ++i) w[i] = f16_to_float(float_to_f16(w[i]));
     for (std::int64_t row = 0; row < m.value; ++row) {
       float sum = 0;
-      for (std::int64_t i = 0; i < k; ++i)
-        sum += a[static_cast<std::size_t>(row * k + i)] * w[static_cast<std::size_t>(i)];
-      output[static_cast<std::size_t>(row * n + col)] = float_to_f16(grouped ? sum : sum * q.scales(0, col));
+      for (std::int64_t i = 0; i < k; ++i) sum += a[static_cast<std::size_t>(row * k + i)] * w[i];
+      output[static_cast<std::size_t>(row * n + col)] =
+          float_to_f16(scales_last ? sum * q.scales(0, col) : sum);
     }
   }
   return output;

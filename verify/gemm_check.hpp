@@ -33,7 +33,8 @@ GemmCheck check_product(std::span<const std::uint16_t> output, const Reference& 
                         std::span<const std::uint16_t> activations, const Scheme& scheme, K k, N n, M m);
 
 /// The kernel's arithmetic on the CPU, as kernels/gemm.hpp states it: with groups each weight is rounded to
-/// float16 after scaling, one scale per column multiplies the float32 sum. (M, N) row-major float16.
+/// float16 after scaling, one scale per column multiplies the float32 sum. Schemes whose scales are not F16
+/// have no kernel here; their weights are summed as they are. (M, N) row-major float16.
 std::vector<std::uint16_t> emulate_kernel(const QuantizedMatrix& q,
                                           std::span<const std::uint16_t> activations, M m);
 

@@ -25,7 +25,9 @@ bool same_bytes(const std::vector<Part>& made, const PartViews& stored) {
 bool same_bits(const QuantizedMatrix& a, const QuantizedMatrix& b) {
   return a.codes == b.codes && a.scales.size() == b.scales.size() &&
          std::memcmp(a.scales.data(), b.scales.data(),
-                     static_cast<std::size_t>(a.scales.size()) * sizeof(float)) == 0;
+                     static_cast<std::size_t>(a.scales.size()) * sizeof(float)) == 0 &&
+         a.zero_points == b.zero_points && a.g_idx == b.g_idx && a.float_zeros == b.float_zeros &&
+         a.global_scale == b.global_scale;
 }
 
 template <class T>
@@ -45,7 +47,10 @@ KernelOperands kernel_operands(const ManifestLayer& record, const PartViews& par
     const char *layout, *words, *scales;
   };
   constexpr Row kRows[] = {{"marlin", "qweight", "scales"}, {"marlin-original", "B", "s"}};
-  if (record.scheme.scale_dtype != DType::F16) return {};
+  const Scheme& scheme = record.scheme;
+  if (scheme.scale_dtype != DType::F16 || scheme.act_order ||
+      (scheme.type != kU4B8 && scheme.type != kU8B128))
+    return {};
   for (const Row& row : kRows)
     if (record.layout == row.layout) return {&parts.at(row.words), &parts.at(row.scales)};
   return {};

@@ -48,7 +48,7 @@ nlohmann::ordered_json recipe_json(const QuantizeJob& job) {
   nlohmann::ordered_json json{
       {"method", job.method->name},
       {"type", name_of(scheme.type)},
-      {"group_size", scheme.group_size ? scheme.group_size->value : -1},
+      {"group_size", group_size_number(scheme)},
       {"scale_dtype", info(scheme.scale_dtype).name},
       {"ranges", job.options.ranges == Ranges::mse ? "mse" : "minmax"},
       {"signed_scales", job.options.signed_scales},

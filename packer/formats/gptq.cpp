@@ -1,5 +1,7 @@
-// "gptq": GPTQ version 1, symmetric, inputs in their original order. What nearly every engine loads.
+// "gptq" and "gptq-v2": what AutoGPTQ and GPTQModel write. They differ in one thing: version 1 stores every
+// zero point less one.
 
+#include <algorithm>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -8,13 +10,17 @@
 #include "packer/formats/formats.hpp"
 #include "packer/pack.hpp"
 #include "packer/scales.hpp"
-#include "packer/unpack.hpp"
 
 namespace mpk::formats {
 namespace {
 
+/// What version 1 takes off a zero point before it stores it.
+constexpr int kOffsetV1 = 1, kOffsetV2 = 0;
+
 std::optional<std::string> refusal(const Scheme& scheme, K k, N n) {
-  if (auto why = common_refusal(scheme, k, n)) return why;
+  if (auto why = integer_refusal("gptq", scheme, k, n)) return why;
+  if (const int b = scheme.type.bits; b != 2 && b != 3 && b != 4 && b != 8)
+    return fmt::format("gptq has 2, 3, 4 and 8 bits, not {}", b);
   if (k.value % 32 != 0 || n.value % 32 != 0)
     return fmt::format(
         "gptq needs K % 32 == 0 and N % 32 == 0; here K = {} (% 32 = {}), N = {} (% 32 = {}); leave the "
@@ -24,107 +30,217 @@ std::optional<std::string> refusal(const Scheme& scheme, K k, N n) {
 }
 
 std::vector<PartSpec> specs(const Scheme& scheme, K k, N n) {
-  const int codes_per_word = scheme.type.pack_factor();
-  const std::int64_t groups = scheme.groups(k).value;
-  return {{"qweight", DType::I32, {k.value / codes_per_word, n.value}},
-          {"qzeros", DType::I32, {groups, n.value / codes_per_word}},
+  const std::int64_t groups = scheme.groups(k).value, bits = scheme.type.bits;
+  return {{"qweight", DType::I32, {k.value * bits / 32, n.value}},
+          {"qzeros", DType::I32, {groups, n.value * bits / 32}},
           {"scales", scheme.scale_dtype, {groups, n.value}},
           {"g_idx", DType::I32, {k.value}}};
 }
 
-/// The group of row k, as g_idx stores it.
-std::uint32_t group_of(std::int64_t k, std::int64_t rows_per_group) {
-  return static_cast<std::uint32_t>(k / rows_per_group);
+bool is_word(DType dtype) {
+  return dtype == DType::I32 || dtype == DType::U32;
 }
 
-void store_word(std::span<std::byte> words, std::int64_t index, std::uint32_t word) {
-  std::memcpy(words.data() + index * 4, &word, sizeof word);
-}
-std::uint32_t load_word(std::span<const std::byte> words, std::int64_t index) {
-  std::uint32_t word;
-  std::memcpy(&word, words.data() + index * 4, sizeof word);
-  return word;
-}
-std::int64_t num_words(std::span<const std::byte> words) {
-  return static_cast<std::int64_t>(words.size() / 4);
+/// Element k of g_idx, I32 or I64.
+std::int64_t group_at(const TensorView& g_idx, std::int64_t k) {
+  if (g_idx.dtype == DType::I64) {
+    std::int64_t group;
+    std::memcpy(&group, g_idx.data.data() + k * 8, sizeof group);
+    return group;
+  }
+  return static_cast<std::int32_t>(load_word(g_idx.data, k));
 }
 
-std::vector<Part> encode(const QuantizedMatrix& q) {
-  refuse(refusal, q.scheme, q.k(), q.n());
-  require_consistent(q);
-  std::vector<Part> parts = allocate(specs(q.scheme, q.k(), q.n()));
-  const auto data = [&](int part) { return std::span{parts[static_cast<std::size_t>(part)].tensor.data}; };
-  within("qweight", [&] { pack_gptq(q.codes, q.scheme.type, data(0)); });
-  for (std::int64_t i = 0; i < num_words(data(1)); ++i)
-    store_word(data(1), i, gptq_v1_symmetric_zeros(q.scheme.type));
-  within("scales", [&] { store_scales(q.scales, q.scheme.scale_dtype, ScaleOrder::plain, data(2)); });
-  for (std::int64_t k = 0; k < q.k().value; ++k)
-    store_word(data(3), k, group_of(k, q.scheme.rows_per_group(q.k())));
-  return parts;
-}
-
-void require_symmetric(std::span<const std::byte> qzeros, ScalarType type) {
-  const std::uint32_t expected = gptq_v1_symmetric_zeros(type);
-  for (std::int64_t i = 0; i < num_words(qzeros); ++i)
-    if (const std::uint32_t word = load_word(qzeros, i); word != expected) {
-      const bool is_v2 = word == expected + (type.bits == 4 ? 0x11111111u : 0x01010101u);
+/// Whether some row is not in the group it would be in if groups were runs. Refuses groups that do not exist.
+bool is_scrambled(const TensorView& g_idx, K k, std::int64_t groups, std::optional<GroupSize> group_size) {
+  const std::int64_t rows = group_size ? group_size->value : k.value;
+  bool scrambled = false;
+  for (std::int64_t row = 0; row < k.value; ++row) {
+    const std::int64_t group = group_at(g_idx, row);
+    if (group < 0 || group >= groups)
       throw Error{ErrorKind::bad_input,
-                  fmt::format("qzeros: word {} is {:08x}; symmetric {}-bit zeros are {:08x} in every "
-                              "word of version 1{}",
-                              i, word, type.bits, expected, is_v2 ? " (this is gptq_v2)" : "")};
+                  fmt::format("g_idx: row {} is in group {} of {}", row, group, groups)};
+    scrambled |= group != row / rows;
+  }
+  return scrambled;
+}
+
+/// The one value of every field, if there is one.
+std::optional<std::uint32_t> constant_field(const TensorView& qzeros, int bits) {
+  const std::int64_t count = std::ssize(qzeros.data) * 8 / bits;
+  const std::uint32_t first = stream_element(qzeros.data, 0, bits);
+  for (std::int64_t i = 1; i < count; ++i)
+    if (stream_element(qzeros.data, i, bits) != first) return std::nullopt;
+  return first;
+}
+
+template <int kOffset>
+std::optional<Geometry> recognize(const PartViews& parts, const Claims& claims) {
+  if (!has_exactly(parts, {"qweight", "qzeros", "scales"}, {"g_idx"})) return std::nullopt;
+  if (claims.method == "awq" || !is_word(part_of(parts, "qweight").dtype)) return std::nullopt;
+  const Extents qweight = matrix_extents(parts, "qweight"), qzeros = matrix_extents(parts, "qzeros"),
+                scales = matrix_extents(parts, "scales");
+  if (!has_part(parts, "g_idx") && scales.cols != qweight.cols) return std::nullopt;  // AWQ
+  const auto fail = [](const std::string& what) { throw Error{ErrorKind::bad_input, what}; };
+  for (const char* dialect : {"gptq_p", "bitblas", "qqq", "exl2", "exl3", "gguf"})
+    if (claims.dialect == dialect)
+      throw Error{
+          ErrorKind::unsupported,
+          fmt::format("checkpoint_format {} is another packing than gptq's and is not read", dialect)};
+  const N n{qweight.cols};
+  if (scales.cols != n.value)
+    fail(fmt::format("scales have {} columns, qweight {}", scales.cols, qweight.cols));
+  if (qzeros.cols * 32 % n.value != 0)
+    fail(fmt::format("qzeros ({}, {}) do not make a whole number of bits per zero of {} columns", qzeros.rows,
+                     qzeros.cols, n.value));
+  const std::int64_t bits = qzeros.cols * 32 / n.value;
+  if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
+    fail(fmt::format("the shapes say {} bits per code; gptq has 2, 3, 4 and 8", bits));
+  if (qweight.rows * 32 % bits != 0)
+    fail(fmt::format("qweight ({}, {}) does not make a whole number of {}-bit codes", qweight.rows,
+                     qweight.cols, bits));
+  if (qzeros.rows != scales.rows)
+    fail(fmt::format("qzeros have {} groups, scales {}", qzeros.rows, scales.rows));
+
+  Geometry found{{}, K{qweight.rows * 32 / bits}, n};
+  Scheme& scheme = found.scheme;
+  scheme.scale_dtype = part_of(parts, "scales").dtype;
+  scheme.group_size = group_size_of(found.k, scales.rows, claims);
+  scheme.type = symmetric_integer(static_cast<int>(bits));
+  std::vector<PartSpec> expected = specs(scheme, found.k, found.n);
+  expected[1].shape[0] = expected[2].shape[0] = scales.rows;
+  if (!has_part(parts, "g_idx")) {
+    expected.pop_back();
+  } else if (part_of(parts, "g_idx").dtype == DType::I64) {
+    expected.back().dtype = DType::I64;
+  }
+  require(parts, expected);
+
+  // Symmetric zeros tell the version, whatever the configuration says; others leave it to the claim.
+  const auto field = constant_field(part_of(parts, "qzeros"), static_cast<int>(bits));
+  const auto middle = static_cast<std::uint32_t>(scheme.type.bias);
+  const bool symmetric = field && (*field == middle || *field + 1 == middle);
+  const int offset =
+      symmetric ? static_cast<int>(middle - *field) : (claims.dialect == "gptq_v2" ? kOffsetV2 : kOffsetV1);
+  if (offset != kOffset) return std::nullopt;
+  if (!symmetric) {
+    scheme.type = unsigned_integer(static_cast<int>(bits));
+    scheme.zero_points = ZeroPoints::integer;
+  }
+  scheme.act_order = has_part(parts, "g_idx") &&
+                     is_scrambled(part_of(parts, "g_idx"), found.k, scales.rows, scheme.group_size);
+  return found;
+}
+
+template <int kOffset>
+void read(const PartViews& parts, const Geometry& geometry, QuantizedMatrix& out) {
+  const auto& [scheme, k, n] = geometry;
+  const ColumnWindow window = window_of(out, geometry);
+  within("qweight", [&] {
+    unpack_along_k(part_of(parts, "qweight").data, scheme.type.bits, WordGrid::down(n), window.first,
+                   out.codes);
+  });
+  within("scales", [&] {
+    load_scales(part_of(parts, "scales").data, scheme.scale_dtype, ScaleGrid::rows(n), window, out.scales);
+  });
+  const std::span<const std::byte> qzeros = part_of(parts, "qzeros").data;
+  const int bits = scheme.type.bits;
+  for (Eigen::Index group = 0; group < out.scales.rows(); ++group)
+    for (Eigen::Index col = 0; col < out.codes.cols(); ++col) {
+      const std::uint32_t stored = stream_element(qzeros, group * n.value + window.first + col, bits);
+      const int zero = static_cast<int>(stored) + kOffset;
+      if (scheme.zero_points == ZeroPoints::integer) {
+        out.zero_points(group, col) = static_cast<std::int16_t>(zero);
+      } else if (zero != scheme.type.bias) {
+        throw Error{ErrorKind::bad_input,
+                    fmt::format("qzeros: group {}, column {} stores {}, symmetric {}-bit zeros are {} in "
+                                "version {}",
+                                group, window.first + col, stored, bits, scheme.type.bias - kOffset,
+                                kOffset == kOffsetV1 ? 1 : 2)};
+      }
     }
-}
-
-void require_original_order(std::span<const std::byte> g_idx, std::int64_t rows_per_group) {
-  for (std::int64_t k = 0; k < num_words(g_idx); ++k)
-    if (const std::uint32_t group = load_word(g_idx, k); group != group_of(k, rows_per_group))
+  if (!has_part(parts, "g_idx")) return;
+  const TensorView& g_idx = part_of(parts, "g_idx");
+  const std::int64_t rows = scheme.rows_per_group(k);
+  for (std::int64_t row = 0; row < k.value; ++row) {
+    const std::int64_t group = group_at(g_idx, row);
+    if (scheme.act_order) {
+      out.g_idx[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(group);
+    } else if (group != row / rows) {
       throw Error{ErrorKind::bad_input,
-                  fmt::format("g_idx: row {} is in group {}, not {}; activation order is not stored here", k,
-                              static_cast<std::int32_t>(group), k / rows_per_group)};
+                  fmt::format("g_idx: row {} is in group {}, not {}", row, group, row / rows)};
+    }
+  }
 }
 
-QuantizedMatrix decode(const PartViews& parts, const Scheme& scheme, K k, N n) {
-  refuse(refusal, scheme, k, n);
-  require(parts, specs(scheme, k, n));
-  require_symmetric(part_of(parts, "qzeros").data, scheme.type);
-  require_original_order(part_of(parts, "g_idx").data, scheme.rows_per_group(k));
-  return {scheme, unpack_gptq(part_of(parts, "qweight").data, k, n, scheme.type), within("scales", [&] {
-            return load_scales(part_of(parts, "scales").data, scheme.groups(k), n, scheme.scale_dtype,
-                               ScaleOrder::plain);
-          })};
-}
-
-Geometry geometry(const PartViews& parts) {
-  const Extents qweight = matrix_extents(parts, "qweight"), scales = matrix_extents(parts, "scales");
-  const Shape& g_idx = part_of(parts, "g_idx").shape;
-  if (g_idx.size() != 1 || g_idx[0] < 1 || qweight.rows * 32 % g_idx[0] != 0)
-    throw Error{ErrorKind::bad_input,
-                fmt::format("g_idx {} and qweight ({}, {}) do not make a whole number of bits per code",
-                            to_string(g_idx), qweight.rows, qweight.cols)};
-  if (scales.cols != qweight.cols)
-    throw Error{ErrorKind::bad_input,
-                fmt::format("scales have {} columns, qweight {}", scales.cols, qweight.cols)};
-  const K k{g_idx[0]};
-  return {scheme_from(qweight.rows * 32 / k.value, k, Groups{scales.rows}, part_of(parts, "scales").dtype), k,
-          N{qweight.cols}};
-}
-
-nlohmann::json quantization_config(const CheckpointSchemes& schemes) {
-  return gptq_config("gptq", schemes);
+template <int kOffset>
+void write(const QuantizedMatrix& q, const Geometry& geometry, const PartBuffers& out) {
+  const auto& [scheme, k, n] = geometry;
+  const ColumnWindow window = window_of(q, geometry);
+  within("qweight", [&] {
+    pack_along_k(q.codes, scheme.type.bits, WordGrid::down(n), window.first, part_of(out, "qweight").data);
+  });
+  const std::span<std::byte> qzeros = part_of(out, "qzeros").data;
+  const int bits = scheme.type.bits;
+  for (Eigen::Index group = 0; group < q.scales.rows(); ++group)
+    for (Eigen::Index col = 0; col < q.codes.cols(); ++col) {
+      const int zero =
+          scheme.zero_points == ZeroPoints::integer ? q.zero_points(group, col) : scheme.type.bias;
+      if (zero < kOffset || zero > (1 << bits) - 1 + kOffset)
+        throw Error{
+            ErrorKind::unsupported,
+            fmt::format("the zero point of group {}, column {} is {}; gptq version {} stores {} to {}", group,
+                        window.first + col, zero, kOffset == kOffsetV1 ? 1 : 2, kOffset,
+                        (1 << bits) - 1 + kOffset)};
+      add_stream_element(qzeros, group * n.value + window.first + col, bits,
+                         static_cast<std::uint32_t>(zero - kOffset));
+    }
+  within("scales", [&] {
+    store_scales(q.scales, scheme.scale_dtype, ScaleGrid::rows(n), window, part_of(out, "scales").data);
+  });
+  const auto g_idx = out.find("g_idx");
+  if (g_idx == out.end() || window.first != 0) return;
+  const std::int64_t rows = scheme.rows_per_group(k);
+  for (std::int64_t row = 0; row < k.value; ++row) {
+    const std::int64_t group = scheme.act_order ? q.g_idx[static_cast<std::size_t>(row)] : row / rows;
+    if (g_idx->second.dtype == DType::I64) {
+      std::memcpy(g_idx->second.data.data() + row * 8, &group, sizeof group);
+    } else {
+      store_word(g_idx->second.data, row, static_cast<std::uint32_t>(group));
+    }
+  }
 }
 
 }  // namespace
 
 WeightFormat gptq() {
-  return {"gptq",
-          "GPTQ version 1, symmetric: 4 and 8 bit, what nearly every engine loads",
-          {"qweight", "qzeros", "scales", "g_idx"},
-          refusal,
-          specs,
-          encode,
-          decode,
-          geometry,
-          quantization_config};
+  return {
+      .name = "gptq",
+      .family = "gptq",
+      .summary = "GPTQ version 1: 2, 3, 4 and 8 bit, what nearly every engine loads",
+      .suffixes = {"qweight", "qzeros", "scales", "g_idx"},
+      .lowest_zero = 1,
+      .recognize = recognize<kOffsetV1>,
+      .read = read<kOffsetV1>,
+      .refusal = refusal,
+      .specs = specs,
+      .write = write<kOffsetV1>,
+      .quantization_config = [](const CheckpointSchemes& schemes) { return gptq_config("gptq", schemes); }};
+}
+
+WeightFormat gptq_v2() {
+  return {.name = "gptq-v2",
+          .family = "gptq-v2",
+          .summary = "GPTQ version 2: the same with zero points as they are, 0 included",
+          .suffixes = {"qweight", "qzeros", "scales", "g_idx"},
+          .recognize = recognize<kOffsetV2>,
+          .read = read<kOffsetV2>,
+          .refusal = refusal,
+          .specs = specs,
+          .write = write<kOffsetV2>,
+          .quantization_config = [](const CheckpointSchemes& schemes) {
+            return gptq_config("gptq_v2", schemes);
+          }};
 }
 
 }  // namespace mpk::formats

@@ -10,7 +10,9 @@ namespace {
 constexpr MarlinNames kNames{"qweight", "scales"};
 
 std::optional<std::string> refusal(const Scheme& scheme, K k, N n) {
-  if (auto why = common_refusal(scheme, k, n)) return why;
+  if (auto why = integer_refusal("marlin", scheme, k, n)) return why;
+  if (scheme.type != kU4B8 && scheme.type != kU8B128)
+    return fmt::format("marlin has u4b8 and u8b128 codes, not {}", name_of(scheme.type));
   const bool wide_k = n.value % 64 == 0 && k.value % 128 == 0,
              wide_n = n.value % 128 == 0 && k.value % 64 == 0;
   if (!wide_k && !wide_n)
@@ -28,18 +30,20 @@ std::vector<PartSpec> specs(const Scheme& scheme, K k, N n) {
   return marlin_specs(kNames, scheme, k, n);
 }
 
-std::vector<Part> encode(const QuantizedMatrix& q) {
-  refuse(refusal, q.scheme, q.k(), q.n());
-  return encode_marlin(kNames, q);
+std::optional<Geometry> recognize(const PartViews& parts, const Claims& claims) {
+  if (!has_exactly(parts, {kNames.codes, kNames.scales})) return std::nullopt;
+  const Geometry found = marlin_geometry(kNames, parts, claims);
+  refuse(refusal, found.scheme, found.k, found.n);
+  require(parts, specs(found.scheme, found.k, found.n));
+  return found;
 }
 
-QuantizedMatrix decode(const PartViews& parts, const Scheme& scheme, K k, N n) {
-  refuse(refusal, scheme, k, n);
-  return decode_marlin(kNames, parts, scheme, k, n);
+void read(const PartViews& parts, const Geometry& geometry, QuantizedMatrix& out) {
+  read_marlin(kNames, parts, geometry, out);
 }
 
-Geometry geometry(const PartViews& parts) {
-  return marlin_geometry(kNames, parts);
+void write(const QuantizedMatrix& q, const Geometry& geometry, const PartBuffers& out) {
+  write_marlin(kNames, q, geometry, out);
 }
 
 nlohmann::json scheme_fields(const Scheme& scheme) {
@@ -67,15 +71,16 @@ nlohmann::json quantization_config(const CheckpointSchemes& schemes) {
 }  // namespace
 
 WeightFormat marlin() {
-  return {"marlin",
-          "the layout Marlin kernels read (vLLM's, after its repack): 4 and 8 bit, F16 and BF16",
-          {kNames.codes, kNames.scales},
-          refusal,
-          specs,
-          encode,
-          decode,
-          geometry,
-          quantization_config};
+  return {.name = "marlin",
+          .family = "marlin",
+          .summary = "the layout Marlin kernels read (vLLM's, after its repack): 4 and 8 bit, F16 and BF16",
+          .suffixes = {kNames.codes, kNames.scales},
+          .recognize = recognize,
+          .read = read,
+          .refusal = refusal,
+          .specs = specs,
+          .write = write,
+          .quantization_config = quantization_config};
 }
 
 }  // namespace mpk::formats

@@ -12,8 +12,8 @@ struct MarlinNames {
 
 /// {codes, scales}
 std::vector<PartSpec> marlin_specs(const MarlinNames&, const Scheme&, K, N);
-std::vector<Part> encode_marlin(const MarlinNames&, const QuantizedMatrix&);
-QuantizedMatrix decode_marlin(const MarlinNames&, const PartViews&, const Scheme&, K, N);
-Geometry marlin_geometry(const MarlinNames&, const PartViews&);
+void write_marlin(const MarlinNames&, const QuantizedMatrix&, const Geometry&, const PartBuffers&);
+void read_marlin(const MarlinNames&, const PartViews&, const Geometry&, QuantizedMatrix&);
+Geometry marlin_geometry(const MarlinNames&, const PartViews&, const Claims&);
 
 }  // namespace mpk::formats

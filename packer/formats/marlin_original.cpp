@@ -10,7 +10,7 @@ namespace {
 constexpr MarlinNames kNames{"B", "s"};
 
 std::optional<std::string> refusal(const Scheme& scheme, K k, N n) {
-  if (auto why = common_refusal(scheme, k, n)) return why;
+  if (auto why = integer_refusal("marlin-original", scheme, k, n)) return why;
   if (scheme.type != kU4B8)
     return fmt::format("marlin-original holds u4b8 codes, not {}; use format marlin", name_of(scheme.type));
   if (scheme.scale_dtype != DType::F16)
@@ -30,18 +30,20 @@ std::vector<PartSpec> specs(const Scheme& scheme, K k, N n) {
   return marlin_specs(kNames, scheme, k, n);
 }
 
-std::vector<Part> encode(const QuantizedMatrix& q) {
-  refuse(refusal, q.scheme, q.k(), q.n());
-  return encode_marlin(kNames, q);
+std::optional<Geometry> recognize(const PartViews& parts, const Claims& claims) {
+  if (!has_exactly(parts, {kNames.codes, kNames.scales})) return std::nullopt;
+  const Geometry found = marlin_geometry(kNames, parts, claims);
+  refuse(refusal, found.scheme, found.k, found.n);
+  require(parts, specs(found.scheme, found.k, found.n));
+  return found;
 }
 
-QuantizedMatrix decode(const PartViews& parts, const Scheme& scheme, K k, N n) {
-  refuse(refusal, scheme, k, n);
-  return decode_marlin(kNames, parts, scheme, k, n);
+void read(const PartViews& parts, const Geometry& geometry, QuantizedMatrix& out) {
+  read_marlin(kNames, parts, geometry, out);
 }
 
-Geometry geometry(const PartViews& parts) {
-  return marlin_geometry(kNames, parts);
+void write(const QuantizedMatrix& q, const Geometry& geometry, const PartBuffers& out) {
+  write_marlin(kNames, q, geometry, out);
 }
 
 nlohmann::json quantization_config(const CheckpointSchemes& schemes) {
@@ -53,15 +55,16 @@ nlohmann::json quantization_config(const CheckpointSchemes& schemes) {
 }  // namespace
 
 WeightFormat marlin_original() {
-  return {"marlin-original",
-          "the first Marlin kernel's checkpoint (IST-DASLab): 4 bit, F16, group_size -1 or 128",
-          {kNames.codes, kNames.scales},
-          refusal,
-          specs,
-          encode,
-          decode,
-          geometry,
-          quantization_config};
+  return {.name = "marlin-original",
+          .family = "marlin-original",
+          .summary = "the first Marlin kernel's checkpoint (IST-DASLab): 4 bit, F16, group_size -1 or 128",
+          .suffixes = {kNames.codes, kNames.scales},
+          .recognize = recognize,
+          .read = read,
+          .refusal = refusal,
+          .specs = specs,
+          .write = write,
+          .quantization_config = quantization_config};
 }
 
 }  // namespace mpk::formats

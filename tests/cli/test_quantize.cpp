@@ -117,13 +117,14 @@ TEST_CASE("several formats are written from the same codes, each its own artifac
   Bench bench{{.hidden = 256, .intermediate = 512, .heads = 4, .kv_heads = 4}};
   bench.job.recipe.scheme.group_size = GroupSize{128};
   bench.job.formats.clear();
-  for (const WeightFormat& format : weight_formats()) bench.job.formats.push_back(&format);
+  for (const char* name : {"marlin", "gptq", "gptq-v2", "marlin-original"})
+    bench.job.formats.push_back(weight_format_named(name));
   run_quantize(bench.job);
   std::optional<double> first;
-  for (const WeightFormat& format : weight_formats()) {
-    CAPTURE(format.name);
-    REQUIRE(bench.verify(bench.dir / "out" / format.name).passed());
-    const double value = evaluate(bench.dir / "out" / format.name, bench.job.calibration, 32).value;
+  for (const WeightFormat* format : bench.job.formats) {
+    CAPTURE(format->name);
+    REQUIRE(bench.verify(bench.dir / "out" / format->name).passed());
+    const double value = evaluate(bench.dir / "out" / format->name, bench.job.calibration, 32).value;
     REQUIRE(value == first.value_or(value));  // bit for bit: the decoded weights are the same
     first = value;
   }

@@ -45,8 +45,9 @@ struct Encoded {
 }  // namespace
 
 TEST_CASE("each missing, additional, mistyped, misshapen or truncated tensor is named", "[decode]") {
-  for (const WeightFormat& format : weight_formats())
-    for (std::size_t i = 0; i < format.suffixes.size(); ++i) {
+  for (const char* name : {"marlin", "gptq", "gptq-v2", "marlin-original"})
+    for (std::size_t i = 0; i < weight_format_named(name)->suffixes.size(); ++i) {
+      const WeightFormat& format = *weight_format_named(name);
       const std::string suffix{format.suffixes[i]};
       CAPTURE(format.name, suffix);
       const Encoded good{format.name, kScheme, seed()};
@@ -93,21 +94,28 @@ TEST_CASE("scales must be finite", "[decode]") {
   CHECK(mentions(text, std::string{"in "} + suffix));
 }
 
-TEST_CASE("gptq zeros must be symmetric in every word", "[decode]") {
+TEST_CASE("gptq zeros must be symmetric in every field if the scheme says so", "[decode]") {
   Encoded bad{"gptq", kScheme, seed()};
   SECTION("one field in the last word") {
     bad.set_word("qzeros", 63, 0x77777677u);
-    CHECK(mentions(bad.refused(), "qzeros: word 63 is 77777677"));
+    CHECK(mentions(bad.refused(), "qzeros: group 1, column 250 stores 6"));
   }
-  SECTION("version 2 is recognized as such") {
+  SECTION("version 2") {
     for (std::size_t i = 0; i < 64; ++i) bad.set_word("qzeros", i, 0x88888888u);
-    CHECK(mentions(bad.refused(), "gptq_v2"));
+    CHECK(mentions(bad.refused(), "stores 8, symmetric 4-bit zeros are 7 in version 1"));
   }
-  SECTION("8 bit, version 2") {
-    Encoded bytes{"gptq", {kU8B128, GroupSize{128}, DType::F16}, seed()};
-    bytes.set_word("qzeros", 0, 0x80808080u);
-    CHECK(mentions(bytes.refused(), "gptq_v2"));
-  }
+}
+
+TEST_CASE("symmetric zeros tell the version of GPTQ, whatever is claimed", "[recognize]") {
+  const auto [name, other] =
+      GENERATE(table<const char*, const char*>({{"gptq", "gptq_v2"}, {"gptq-v2", "gptq"}}));
+  const ScalarType type =
+      GENERATE(values<ScalarType>({kU4B8, kU8B128, symmetric_integer(2), symmetric_integer(3)}));
+  const Encoded file{name, {type, GroupSize{128}, DType::F16}, seed()};
+  const auto stored = recognize(views_of(file.parts), {.method = "gptq", .dialect = other});
+  REQUIRE(stored);
+  CHECK(stored->format->name == std::string{name});
+  CHECK(stored->geometry.scheme.type == type);
 }
 
 TEST_CASE("gptq rows must be in their original order", "[decode]") {
@@ -136,7 +144,7 @@ TEST_CASE("headers of other formats are none of ours; contradictory ones are ref
     return error_of(ErrorKind::bad_input, [&] { recognize(parts); });
   };
   CHECK(mentions(contradicts({{"qweight", i32({8, 100})}, {"scales", f16({1, 64})}}), "format marlin"));
-  CHECK(mentions(contradicts({{"qweight", i32({8, 64})}, {"scales", f16({1, 64})}}), "2 bits"));
+  CHECK(mentions(contradicts({{"qweight", i32({8, 64})}, {"scales", f16({1, 64})}}), "2 or 4 words"));
   CHECK(mentions(contradicts({{"qweight", i32({8, 128})}, {"scales", f16({3, 64})}}), "3 groups"));
   CHECK(mentions(contradicts({{"qweight", i32({8, 128})}, {"scales", f16({64})}}), "scales has shape (64)"));
   CHECK(mentions(contradicts({{"qweight", i32({8, 128})}, {"scales", f16({0, 64})}}), "(0, 64)"));
@@ -149,10 +157,11 @@ TEST_CASE("headers of other formats are none of ours; contradictory ones are ref
                         {"scales", f16(std::move(scales))},
                         {"g_idx", i32(std::move(g_idx))}});
   };
-  CHECK(mentions(gptq({16, 64}, {127}, {1, 64}), "whole number of bits"));
+  CHECK(mentions(gptq({16, 64}, {127}, {1, 64}), "g_idx has shape (127)"));
   CHECK(mentions(gptq({16, 64}, {0}, {1, 64}), "g_idx"));
   CHECK(mentions(gptq({16, 64}, {128, 1}, {1, 64}), "g_idx"));
-  CHECK(mentions(gptq({12, 64}, {128}, {1, 64}), "3 bits"));
+  CHECK(mentions(gptq({12, 100}, {96}, {1, 100}), "whole number of bits"));
+  CHECK(mentions(gptq({12, 32}, {48}, {2, 32}), "qzeros have 1 groups"));
   CHECK(mentions(gptq({16, 64}, {128}, {1, 32}), "columns"));
   CHECK(mentions(gptq({16, 64}, {128}, {1, 64}), "qweight has 0 bytes"));
 
@@ -169,8 +178,8 @@ TEST_CASE("no corruption goes unseen", "[decode][fuzz]") {
   for (unsigned trial = 0; trial < 200; ++trial) {
     std::mt19937 random{trial};  // the same 200 on every run
     CAPTURE(trial);
-    const auto formats = weight_formats();
-    const WeightFormat& format = formats[trial % formats.size()];
+    constexpr const char* kNames[] = {"marlin", "gptq", "gptq-v2", "marlin-original"};
+    const WeightFormat& format = *weight_format_named(kNames[trial % std::size(kNames)]);
     Encoded damaged{format.name, kScheme, trial};
     const QuantizedMatrix before = damaged.decode();
 

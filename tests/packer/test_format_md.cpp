@@ -9,6 +9,7 @@
 #include "packer/scales.hpp"
 #include "packer/weight_format.hpp"
 #include "tests/packer/random_matrix.hpp"
+#include "tests/packer/whole.hpp"
 #include "tests/support/files.hpp"
 
 using namespace mpk;
@@ -49,7 +50,7 @@ std::string first_columns(ScaleOrder order) {
   MatrixF scales(1, 64);
   for (int n = 0; n < 64; ++n) scales(0, n) = static_cast<float>(n);
   std::vector<std::byte> bytes(2 * 64);
-  store_scales(scales, DType::F16, order, bytes);
+  whole_scales(scales, DType::F16, order, bytes);
   std::string text;
   for (std::size_t i = 0; i < 12; ++i) {
     std::uint16_t bits;
@@ -63,13 +64,13 @@ std::string first_columns(ScaleOrder order) {
 
 TEST_CASE("worked examples: packed words", "[format.md]") {
   const Codes q4 = linear_codes(3, 5, 4), q8 = linear_codes(7, 13, 8);
-  const auto gptq4 = packed(pack_gptq, q4, kU4B8);
+  const auto gptq4 = packed(whole_gptq, q4, kU4B8);
   const std::string cells[] = {
       "| gptq, 4 bit | `qweight[0][0..3]` | " + quoted(gptq4, 0, 4),
       "| | `qweight[1][0..1]` | " + quoted(gptq4, 64, 2),
-      "| gptq, 8 bit | `qweight[0][0..1]` | " + quoted(packed(pack_gptq, q8, kU8B128), 0, 2),
-      "| marlin, 4 bit | row 0, columns 0 .. 5 | " + quoted(packed(pack_marlin, q4, kU4B8), 0, 6),
-      "| marlin, 8 bit | row 0, columns 0 .. 5 | " + quoted(packed(pack_marlin, q8, kU8B128), 0, 6),
+      "| gptq, 8 bit | `qweight[0][0..1]` | " + quoted(packed(whole_gptq, q8, kU8B128), 0, 2),
+      "| marlin, 4 bit | row 0, columns 0 .. 5 | " + quoted(packed(whole_marlin, q4, kU4B8), 0, 6),
+      "| marlin, 8 bit | row 0, columns 0 .. 5 | " + quoted(packed(whole_marlin, q8, kU8B128), 0, 6),
   };
   for (const std::string& cell : cells) {
     INFO(cell);
@@ -80,9 +81,9 @@ TEST_CASE("worked examples: packed words", "[format.md]") {
 TEST_CASE("worked examples: one element", "[format.md]") {
   Codes one = Codes::Zero(32, 128);
   one(21, 75) = 15;
-  CHECK(packed(pack_marlin, one, kU4B8).at(1 * 256 + 184) == 0xfu << (4 * 6));
+  CHECK(packed(whole_marlin, one, kU4B8).at(1 * 256 + 184) == 0xfu << (4 * 6));
   one(21, 75) = 255;
-  CHECK(packed(pack_marlin, one, kU8B128).at(1 * 512 + 369) == 0xffu << (8 * 2));
+  CHECK(packed(whole_marlin, one, kU8B128).at(1 * 512 + 369) == 0xffu << (8 * 2));
   CHECK(
       mentions(format_md(), "4 bit, row 1, lane 14, column 184, nibble 6; 8 bit, row 1, column 369, byte 2"));
 
@@ -97,8 +98,14 @@ TEST_CASE("scale orders", "[format.md]") {
 }
 
 TEST_CASE("symmetric zeros of gptq", "[format.md]") {
-  CHECK(mentions(format_md(), fmt::format("`{:08x}` (4 bit) or `{:08x}` (8 bit)",
-                                          gptq_v1_symmetric_zeros(kU4B8), gptq_v1_symmetric_zeros(kU8B128))));
+  const auto zeros = [](int bits) {
+    const Scheme scheme{symmetric_integer(bits), std::nullopt, DType::F16};
+    const QuantizedMatrix q{scheme, Codes::Zero(32, 32), MatrixF::Ones(1, 32)};
+    std::uint32_t word;
+    std::memcpy(&word, weight_format_named("gptq")->encode(q)[1].tensor.data.data(), sizeof word);
+    return word;
+  };
+  CHECK(mentions(format_md(), fmt::format("`{:08x}` (4 bit) or `{:08x}` (8 bit)", zeros(4), zeros(8))));
 }
 
 TEST_CASE("the container's example is the file our writer makes", "[format.md]") {

@@ -12,6 +12,7 @@
 #include "packer/pack.hpp"
 #include "packer/scales.hpp"
 #include "tests/packer/random_matrix.hpp"
+#include "tests/packer/whole.hpp"
 #include "tests/support/files.hpp"
 
 using namespace mpk;
@@ -48,23 +49,24 @@ Bytes scales_case(const Json& c, ScaleOrder order) {
   for (Eigen::Index group = 0; group < 2; ++group)
     for (Eigen::Index n = 0; n < scales.cols(); ++n) scales(group, n) = f16_to_float(bits++);
   Bytes bytes(static_cast<std::size_t>(scales.size()) * 2);
-  store_scales(scales, DType::F16, order, bytes);
+  whole_scales(scales, DType::F16, order, bytes);
   return bytes;
 }
 
+/// Symmetric version 1: every zero stored as one less than the middle.
 Bytes zeros_case(const Json& c) {
-  const std::uint32_t word = gptq_v1_symmetric_zeros(c.at("bits") == 4 ? kU4B8 : kU8B128);
-  Bytes bytes;
-  for (std::int64_t i = 0; i < c.at("shape")[0].get<std::int64_t>() * c.at("shape")[1].get<std::int64_t>();
-       ++i)
-    for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<std::byte>(word >> shift));
+  const int bits = c.at("bits").get<int>();
+  const auto words = c.at("shape")[0].get<std::int64_t>() * c.at("shape")[1].get<std::int64_t>();
+  Bytes bytes(static_cast<std::size_t>(words) * 4);
+  for (std::int64_t i = 0; i < words * 32 / bits; ++i)
+    add_stream_element(bytes, i, bits, static_cast<std::uint32_t>(symmetric_integer(bits).bias - 1));
   return bytes;
 }
 
 Bytes bytes_of(const Json& c) {
   const std::string layout = c.at("layout");
-  if (layout == "gptq") return pack_case(c, pack_gptq);
-  if (layout == "marlin") return pack_case(c, pack_marlin);
+  if (layout == "gptq") return pack_case(c, whole_gptq);
+  if (layout == "marlin") return pack_case(c, whole_marlin);
   if (layout == "scales_grouped") return scales_case(c, ScaleOrder::grouped);
   if (layout == "scales_single") return scales_case(c, ScaleOrder::single);
   if (layout == "gptq_zeros") return zeros_case(c);

@@ -7,8 +7,8 @@
 #include <fmt/format.h>
 
 #include "packer/pack.hpp"
-#include "packer/unpack.hpp"
 #include "tests/packer/random_matrix.hpp"
+#include "tests/packer/whole.hpp"
 
 using namespace mpk;
 using namespace mpk::test;
@@ -79,10 +79,10 @@ TEST_CASE("each code sits where the fragment drawing puts it", "[packer]") {
   const ScalarType type = GENERATE(kU4B8, kU8B128);
   CAPTURE(k.value, n.value, type.bits);
   const Codes codes = random_codes(k, n, type, seed());
-  const Words words = packed(pack_marlin, codes, type);
+  const Words words = packed(whole_marlin, codes, type);
   const auto code_at = type.bits == 4 ? marlin_u4_at : marlin_u8_at;
   CHECK_FALSE(first_mismatch(codes, [&](int row, int col) { return code_at(words, n, row, col); }));
-  CHECK(unpacked(unpack_marlin, words, k, n, type) == codes);
+  CHECK(unpacked(from_marlin, words, k, n, type) == codes);
 }
 
 TEST_CASE("a GPTQ column is one stream down k", "[packer]") {
@@ -91,10 +91,10 @@ TEST_CASE("a GPTQ column is one stream down k", "[packer]") {
   const ScalarType type = GENERATE(kU4B8, kU8B128);
   CAPTURE(k.value, n.value, type.bits);
   const Codes codes = random_codes(k, n, type, seed());
-  const Words words = packed(pack_gptq, codes, type);
+  const Words words = packed(whole_gptq, codes, type);
   CHECK_FALSE(
       first_mismatch(codes, [&](int row, int col) { return gptq_at(words, n, type.bits, row, col); }));
-  CHECK(unpacked(unpack_gptq, words, k, n, type) == codes);
+  CHECK(unpacked(from_gptq, words, k, n, type) == codes);
 }
 
 TEST_CASE("random shapes come back", "[packer]") {
@@ -105,9 +105,8 @@ TEST_CASE("random shapes come back", "[packer]") {
     const N n{64 * (1 + static_cast<int>(random() % 9))};
     CAPTURE(k.value, n.value, type.bits);
     const Codes codes = random_codes(k, n, type, random());
-    REQUIRE(unpacked(unpack_marlin, packed(pack_marlin, codes, type), k, n, type) == codes);
-    if (k.value % 32 == 0)
-      REQUIRE(unpacked(unpack_gptq, packed(pack_gptq, codes, type), k, n, type) == codes);
+    REQUIRE(unpacked(from_marlin, packed(whole_marlin, codes, type), k, n, type) == codes);
+    if (k.value % 32 == 0) REQUIRE(unpacked(from_gptq, packed(whole_gptq, codes, type), k, n, type) == codes);
   }
 }
 
@@ -118,7 +117,7 @@ TEST_CASE("packing is a bijection on bits: any words come back from their codes"
   std::mt19937 random{seed()};
   Words words(packed_bytes(k, n, type) / 4);
   for (std::uint32_t& word : words) word = random();
-  CHECK(packed(pack_marlin, unpacked(unpack_marlin, words, k, n, type), type) == words);
+  CHECK(packed(whole_marlin, unpacked(from_marlin, words, k, n, type), type) == words);
 }
 
 TEST_CASE("the number of threads does not change a byte", "[packer]") {
@@ -127,13 +126,13 @@ TEST_CASE("the number of threads does not change a byte", "[packer]") {
   const Codes tall = random_codes(K{1056}, N{416}, type, seed());
   const int threads = omp_get_max_threads();
   omp_set_num_threads(1);
-  const Words marlin = packed(pack_marlin, codes, type), gptq = packed(pack_gptq, tall, type);
+  const Words marlin = packed(whole_marlin, codes, type), gptq = packed(whole_gptq, tall, type);
   for (int count : {2, 3, 7}) {
     omp_set_num_threads(count);
-    CHECK(packed(pack_marlin, codes, type) == marlin);
-    CHECK(packed(pack_gptq, tall, type) == gptq);
-    CHECK(unpacked(unpack_marlin, marlin, K{1040}, N{448}, type) == codes);
-    CHECK(unpacked(unpack_gptq, gptq, K{1056}, N{416}, type) == tall);
+    CHECK(packed(whole_marlin, codes, type) == marlin);
+    CHECK(packed(whole_gptq, tall, type) == gptq);
+    CHECK(unpacked(from_marlin, marlin, K{1040}, N{448}, type) == codes);
+    CHECK(unpacked(from_gptq, gptq, K{1056}, N{416}, type) == tall);
   }
   omp_set_num_threads(threads);
 }
@@ -145,15 +144,15 @@ TEST_CASE("a code above the maximum is refused, never masked", "[packer]") {
   const std::string where = fmt::format("({}, {})", k, n);
   const std::size_t size = packed_bytes(K{320}, N{128}, kU4B8);
   std::vector<std::byte> out(size);
-  CHECK(mentions(error_of(ErrorKind::bad_input, [&] { pack_marlin(codes, kU4B8, out); }), where));
-  CHECK(mentions(error_of(ErrorKind::bad_input, [&] { pack_gptq(codes, kU4B8, out); }), where));
+  CHECK(mentions(error_of(ErrorKind::bad_input, [&] { whole_marlin(codes, kU4B8, out); }), where));
+  CHECK(mentions(error_of(ErrorKind::bad_input, [&] { whole_gptq(codes, kU4B8, out); }), where));
 }
 
 TEST_CASE("of several codes above the maximum the first in memory is named", "[packer]") {
   Codes codes = random_codes(K{1024}, N{128}, kU4B8, seed());
   codes(5, 100) = codes(1000, 3) = codes(7, 120) = 77;
   std::vector<std::byte> out(packed_bytes(K{1024}, N{128}, kU4B8));
-  CHECK(mentions(error_of(ErrorKind::bad_input, [&] { pack_marlin(codes, kU4B8, out); }), "(1000, 3)"));
+  CHECK(mentions(error_of(ErrorKind::bad_input, [&] { whole_marlin(codes, kU4B8, out); }), "(1000, 3)"));
 }
 
 TEST_CASE("sizes and types without a layout are refused", "[packer]") {
@@ -171,18 +170,62 @@ TEST_CASE("sizes and types without a layout are refused", "[packer]") {
                                              {16, 64, {2, 2}, "2-bit"}}));
   Codes codes = Codes::Zero(marlin.k, marlin.n);
   std::vector<std::byte> bytes(packed_bytes(K{marlin.k}, N{marlin.n}, marlin.type));
-  const auto packs = [&] { pack_marlin(codes, marlin.type, bytes); };
-  const auto unpacks = [&] { unpack_marlin(bytes, K{marlin.k}, N{marlin.n}, marlin.type); };
+  const auto packs = [&] { whole_marlin(codes, marlin.type, bytes); };
+  const auto unpacks = [&] { from_marlin(bytes, K{marlin.k}, N{marlin.n}, marlin.type); };
   CHECK(mentions(error_of(ErrorKind::unsupported, packs), marlin.says));
   CHECK(mentions(error_of(ErrorKind::unsupported, unpacks), marlin.says));
 }
 
-TEST_CASE("GPTQ rows need 32 | K and 32 | N, buffers their exact size", "[packer]") {
+TEST_CASE("buffers have their exact size, streams fit into theirs", "[packer]") {
   std::vector<std::byte> bytes(16 * 32 / 2);
-  error_of(ErrorKind::unsupported, [&] { pack_gptq(Codes::Zero(16, 32), kU4B8, bytes); });
-  error_of(ErrorKind::unsupported, [&] { unpack_gptq(bytes, K{32}, N{16}, kU4B8); });
-  error_of(ErrorKind::bad_input, [&] { pack_gptq(Codes::Zero(32, 32), kU4B8, bytes); });
-  error_of(ErrorKind::bad_input, [&] { unpack_gptq(bytes, K{32}, N{32}, kU4B8); });
-  error_of(ErrorKind::bad_input, [&] { pack_marlin(Codes::Zero(16, 64), kU4B8, bytes); });
-  error_of(ErrorKind::bad_input, [&] { unpack_marlin(bytes, K{16}, N{64}, kU4B8); });
+  error_of(ErrorKind::bad_input, [&] { whole_gptq(Codes::Zero(32, 33), kU4B8, bytes); });
+  error_of(ErrorKind::bad_input, [&] { from_gptq(bytes, K{33}, N{32}, kU4B8); });
+  error_of(ErrorKind::bad_input, [&] { whole_marlin(Codes::Zero(16, 64), kU4B8, bytes); });
+  error_of(ErrorKind::bad_input, [&] { from_marlin(bytes, K{16}, N{64}, kU4B8); });
+}
+
+TEST_CASE("a column's stream holds any number of bits and any number of rows, in either direction",
+          "[packer]") {
+  const int bits = GENERATE(2, 3, 4, 5, 6, 7, 8);
+  const K k{GENERATE(1, 31, 33, 64, 100, 256, 300)};
+  const N n{GENERATE(1, 65, 130)};
+  const bool down = GENERATE(false, true);
+  CAPTURE(bits, k.value, n.value, down);
+  const Codes codes = random_codes(k, n, unsigned_integer(bits), seed());
+  const WordGrid grid = down ? WordGrid::down(n) : WordGrid::across(k, bits);
+  const std::int64_t length = WordGrid::words_per_column(k, bits);
+  Words words(static_cast<std::size_t>(length * n.value));
+  pack_along_k(codes, bits, grid, 0, std::as_writable_bytes(std::span{words}));
+  std::int64_t wrong = 0;
+  for (std::int64_t col = 0; col < n.value; ++col) {
+    Words stream;
+    for (std::int64_t i = 0; i < length; ++i)
+      stream.push_back(words[static_cast<std::size_t>(i * grid.row_stride + col * grid.column_stride)]);
+    for (std::int64_t row = 0; row < k.value; ++row)
+      wrong += stream_element(std::as_bytes(std::span{stream}), row, bits) != codes(row, col);
+  }
+  CHECK(wrong == 0);
+  Codes back(k.value, n.value);
+  unpack_along_k(std::as_bytes(std::span{words}), bits, grid, 0, back);
+  CHECK(back == codes);
+}
+
+TEST_CASE("slabs of columns make the bytes of the whole", "[packer]") {
+  const Codes codes = random_codes(K{288}, N{384}, kU4B8, seed());
+  std::vector<std::byte> whole(packed_bytes(K{288}, N{384}, kU4B8)), slabs(whole.size());
+  const auto by_slabs = [&](auto pack) {
+    std::ranges::fill(slabs, std::byte{});
+    for (std::int64_t first : {256, 0, 128}) pack(Codes{codes.middleCols(first, 128)}, first);
+    CHECK(slabs == whole);
+  };
+  pack_marlin(codes, kU4B8, {N{384}}, whole);
+  by_slabs([&](const Codes& some, std::int64_t first) { pack_marlin(some, kU4B8, {N{384}, first}, slabs); });
+  pack_along_k(codes, 4, WordGrid::down(N{384}), 0, whole);
+  by_slabs([&](const Codes& some, std::int64_t first) {
+    pack_along_k(some, 4, WordGrid::down(N{384}), first, slabs);
+  });
+  pack_along_k(codes, 4, WordGrid::across(K{288}, 4), 0, whole);
+  by_slabs([&](const Codes& some, std::int64_t first) {
+    pack_along_k(some, 4, WordGrid::across(K{288}, 4), first, slabs);
+  });
 }
