@@ -18,8 +18,8 @@ struct Claims {
   /// format, ModelOpt's quant_algo, HQQ's axis ("axis0", "axis1").
   std::string dialect = {};
   std::optional<int> bits = {};
-  std::optional<std::int64_t> group_size = {};  ///< -1: one scale per column
-  std::optional<std::int64_t> block_columns = {};  ///< FP8 blocks: columns of one block
+  std::optional<std::int64_t> group_size = {};     ///< -1: one scale per column; weight_block_size[1]
+  std::optional<std::int64_t> block_columns = {};  ///< weight_block_size[0]: outputs that share a scale
   std::optional<bool> symmetric = {}, act_order = {};
   std::optional<ScalarType> type = {};  ///< only artifacts of marlin-pack say it
   bool scales_are_inverse = false;      ///< GPTQModel's FP8: the weight is divided by weight_scale_inv

@@ -16,6 +16,13 @@ std::span<const WeightFormat> weight_formats() {
       formats::gptq(),
       formats::gptq_v2(),
       formats::marlin_original(),
+      formats::ct_float_quantized(),
+      formats::fp8(),
+      formats::ct_nvfp4(),
+      formats::modelopt_nvfp4(),
+      formats::ct_mxfp4(),
+      formats::ct_mxfp8(),
+      formats::gpt_oss_mxfp4(),
   };
   return table;
 }

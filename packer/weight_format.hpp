@@ -26,7 +26,7 @@ struct CheckpointSchemes {
 };
 
 /// What the tensors of a module tell: their headers, and the small ones' data (zero points, g_idx). One group
-/// reads as group_size nullopt.
+/// reads as group_size nullopt, except where the format has a size of its own (blocks of FP8, NVFP4, MX).
 struct Geometry {
   Scheme scheme;
   K k;

@@ -6,6 +6,7 @@
 
 #include "packer/format/error.hpp"
 #include "packer/format/float16.hpp"
+#include "verify/float_decoders.hpp"
 
 namespace mpk {
 namespace {
@@ -145,7 +146,18 @@ struct Drawing {
   QuantizedMatrix (*decode)(const PartViews&, const Scheme&, K, N);
 };
 constexpr Drawing kDrawings[] = {
-    {"marlin", marlin}, {"marlin-original", marlin_original}, {"gptq", gptq}, {"gptq-v2", gptq_v2}};
+    {"marlin", marlin},
+    {"marlin-original", marlin_original},
+    {"gptq", gptq},
+    {"gptq-v2", gptq_v2},
+    {"ct-float-quantized", decode_fp8},
+    {"fp8", decode_fp8},
+    {"ct-nvfp4-pack-quantized", decode_ct_nvfp4},
+    {"modelopt-nvfp4", decode_modelopt_nvfp4},
+    {"ct-mxfp4-pack-quantized", decode_mxfp4},
+    {"ct-mxfp8-quantized", decode_mxfp8},
+    {"gpt-oss-mxfp4", decode_gpt_oss},
+};
 
 }  // namespace
 

@@ -42,6 +42,7 @@ std::string to_string(const Scheme& scheme) {
   if (scheme.columns_per_scale == Scheme::kAllColumns) text += ", one scale";
   if (scheme.columns_per_scale > 1) text += " x " + std::to_string(scheme.columns_per_scale) + " columns";
   text += std::string{", "} + info(scheme.scale_dtype).name + " scales";
+  if (scheme.scales_divide) text += " that divide";
   if (scheme.zero_points == ZeroPoints::integer) text += ", zero points";
   if (scheme.zero_points == ZeroPoints::floating) text += ", float zeros";
   if (scheme.act_order) text += ", act_order";
@@ -64,20 +65,23 @@ QuantizedMatrix make_matrix(const Scheme& scheme, K k, N n, std::int64_t first_c
 MatrixF dequantize(const QuantizedMatrix& q) {
   const std::array<float, 256> values = values_of(q.scheme.type);
   const std::int64_t rows = q.scheme.rows_per_group(q.k());
+  const auto scaled = [divide = q.scheme.scales_divide](float value, float scale) {
+    return divide ? value / scale : value * scale;
+  };
   MatrixF weight(q.codes.rows(), q.codes.cols());
 #pragma omp parallel for schedule(static)
   for (Eigen::Index n = 0; n < q.codes.cols(); ++n) {
     if (q.scheme.act_order) {
       for (Eigen::Index k = 0; k < q.codes.rows(); ++k) {
         const std::int32_t group = q.g_idx[static_cast<std::size_t>(k)];
-        weight(k, n) = (values[q.codes(k, n)] - zero_of(q, group, n)) * q.scales(group, n);
+        weight(k, n) = scaled(values[q.codes(k, n)] - zero_of(q, group, n), q.scales(group, n));
       }
     } else {
       for (Eigen::Index group = 0; group < q.scales.rows(); ++group) {
         const float scale = q.scales(group, n), zero = zero_of(q, group, n);
         const Eigen::Index end = std::min<Eigen::Index>((group + 1) * rows, q.codes.rows());
         for (Eigen::Index k = group * rows; k < end; ++k)
-          weight(k, n) = (values[q.codes(k, n)] - zero) * scale;
+          weight(k, n) = scaled(values[q.codes(k, n)] - zero, scale);
       }
     }
     if (q.scheme.global_scale == GlobalScale::multiplies) weight.col(n) *= q.global_scale;

@@ -43,6 +43,7 @@ struct Scheme {
   /// Neighbouring columns that share a scale: 1; 128 in FP8 blocks; kAllColumns: one for the matrix.
   std::int64_t columns_per_scale = 1;
   static constexpr std::int64_t kAllColumns = 0;
+  bool scales_divide = false;  ///< weight = value(code) / scale (GPTQModel's FP8); no scale is 0 then
 
   /// The last group may be short.
   constexpr Groups groups(K k) const {
@@ -84,7 +85,8 @@ struct QuantizedMatrix {
 QuantizedMatrix make_matrix(const Scheme& scheme, K k, N n, std::int64_t first_column = 0);
 
 /// The weights as float32, (K, N): (value(code) - zero) * scale, one float product, which is exact for 4- and
-/// 8-bit codes with 16- or 8-bit scales; then one product or quotient with the global scale.
+/// 8-bit codes with 16- or 8-bit scales (one quotient if scales_divide); then one product or quotient with
+/// the global scale.
 MatrixF dequantize(const QuantizedMatrix& q);
 
 }  // namespace mpk

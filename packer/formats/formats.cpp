@@ -57,6 +57,9 @@ std::optional<std::string> common_refusal(const Scheme& scheme, K k, N n) {
     return fmt::format("scales cannot be {}", info(scheme.scale_dtype).name);
   if (scheme.group_size && scheme.group_size->value < 1)
     return fmt::format("group_size {} is no number of rows", scheme.group_size->value);
+  if (scheme.columns_per_scale < 0)
+    return fmt::format("{} is no number of columns that share a scale", scheme.columns_per_scale);
+  if (scheme.scales_divide) return "its scales divide; only fp8 files hold such scales";
   return std::nullopt;
 }
 

@@ -10,9 +10,16 @@ WeightFormat marlin();
 WeightFormat marlin_original();
 WeightFormat gptq();
 WeightFormat gptq_v2();
+WeightFormat ct_float_quantized();
+WeightFormat fp8();
+WeightFormat ct_nvfp4();
+WeightFormat modelopt_nvfp4();
+WeightFormat ct_mxfp4();
+WeightFormat ct_mxfp8();
+WeightFormat gpt_oss_mxfp4();
 
 /// What no format can store: sizes below 1 or above 2^31 - 1, a type without a name, scales that are not
-/// floats, a group_size below 1.
+/// floats or that divide, a group_size below 1.
 std::optional<std::string> common_refusal(const Scheme&, K, N);
 
 /// What the formats of plain integers have in common: an integer type, scales of 16 bits, whole groups, no
@@ -51,6 +58,10 @@ void store_word(std::span<std::byte> words, std::int64_t i, std::uint32_t word);
 /// The configuration that GPTQ's tools share, "dynamic" rules included: an anchored regular expression per
 /// exception and per unquantized module (lm_head has a field of its own).
 nlohmann::json gptq_config(const char* checkpoint_format, const CheckpointSchemes&);
+
+/// The configuration of the family compressed-tensors: a group for each scheme, exceptions named literally.
+/// Throws Error{unsupported} for a scheme that it has no words for.
+nlohmann::json compressed_tensors_config(const CheckpointSchemes&);
 
 /// Exceptions that differ from the common scheme. Throws Error{bad_input} if one of them is unquantized.
 std::map<std::string, Scheme> real_exceptions(const CheckpointSchemes&);
