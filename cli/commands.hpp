@@ -7,8 +7,11 @@
 namespace mpk {
 
 void add_quantize(CLI::App& root);
+void add_convert(CLI::App& root);
+void add_unpack(CLI::App& root);
 void add_verify(CLI::App& root);
 void add_eval(CLI::App& root);
 void add_inspect(CLI::App& root);
+void add_formats(CLI::App& root);
 
 }  // namespace mpk

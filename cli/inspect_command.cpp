@@ -1,13 +1,12 @@
+#include <map>
 #include <memory>
-#include <set>
 
 #include <fmt/format.h>
 
 #include "cli/commands.hpp"
-#include "cli/pipeline/open_model.hpp"
+#include "cli/pipeline/packed_checkpoint.hpp"
 #include "cli/terminal.hpp"
 #include "packer/format/error.hpp"
-#include "packer/weight_format.hpp"
 
 namespace mpk {
 namespace {
@@ -18,34 +17,37 @@ struct Row {
   std::uint64_t bytes = 0;
 };
 
-std::string describe(const StoredMatrix& stored) {
-  const auto& [scheme, k, n] = stored.geometry;
-  return fmt::format("{}: {} K={} N={} group {}", stored.format->name, name_of(scheme.type), k.value, n.value,
-                     scheme.group_size ? std::to_string(scheme.group_size->value) : "column");
+std::string describe(const PackedModule& module) {
+  const auto& [scheme, k, n] = module.stored.geometry;
+  return fmt::format("{}: {}, K={} N={}{}", module.stored.format->name, to_string(scheme), k.value, n.value,
+                     module.experts != 0 ? fmt::format(", {} experts", module.experts) : "");
 }
 
-/// What the tensors of one module are, if they store a matrix in one of our formats.
-std::string note_for(const Checkpoint& checkpoint, const std::string& module) {
-  PartViews parts = parts_of(checkpoint, module);
-  try {
-    const auto stored = recognize(parts);
-    return stored ? describe(*stored) : std::string{};
-  } catch (const Error& error) {
-    return fmt::format("damaged: {}", error.what());
+/// Tensor -> what its module stores, in whatever format; damaged modules say what is wrong.
+std::map<std::string, std::string> notes_for(const Checkpoint& checkpoint, const CheckpointClaims& claims) {
+  std::map<std::string, std::string> notes;
+  for (PackedModule& module : group_modules(checkpoint)) {
+    std::string note;
+    try {
+      if (recognize_module(module, checkpoint, claims.of(module.name))) note = describe(module);
+    } catch (const Error& error) {
+      note = fmt::format("damaged: {}", error.what());
+    }
+    for (const std::string& suffix : module.suffixes) notes[module.tensor_name(suffix)] = note;
+    if (!note.empty())
+      for (const std::string& suffix : module.companions) notes[module.tensor_name(suffix)] = note;
   }
+  return notes;
 }
 
-std::vector<Row> rows_of(const Checkpoint& checkpoint) {
+std::vector<Row> rows_of(const Checkpoint& checkpoint, const CheckpointClaims& claims) {
   std::vector<Row> rows;
-  std::string module, note;
+  const auto notes = notes_for(checkpoint, claims);
   for (const std::string& name : checkpoint.names()) {
     const TensorView tensor = checkpoint.tensor(name);
-    if (const std::string owner = name.substr(0, name.rfind('.')); owner != module) {
-      module = owner;
-      note = note_for(checkpoint, module);
-    }
-    rows.push_back({name, info(tensor.dtype).name, to_string(tensor.shape), checkpoint.shard_of(name), note,
-                    tensor.data.size()});
+    const auto note = notes.find(name);
+    rows.push_back({name, info(tensor.dtype).name, to_string(tensor.shape), checkpoint.shard_of(name),
+                    note == notes.end() ? std::string{} : note->second, tensor.data.size()});
   }
   return rows;
 }
@@ -56,7 +58,8 @@ struct InspectOptions {
 
 void run(const InspectOptions& o) {
   const Checkpoint checkpoint = Checkpoint::open(o.path);
-  const std::vector<Row> rows = rows_of(checkpoint);
+  const CheckpointClaims claims = claims_for(checkpoint);
+  const std::vector<Row> rows = rows_of(checkpoint, claims);
   const Output out{o.json};
   std::uint64_t total = 0;
   std::size_t width = 6;
@@ -83,6 +86,10 @@ void run(const InspectOptions& o) {
                                        : "no architecture named";
   out.line(fmt::format("{} tensors, {} in {} file{}; {}", rows.size(), human_bytes(total),
                        checkpoint.shards().size(), checkpoint.shards().size() == 1 ? "" : "s", architecture));
+  if (const auto summary = claims.summary()) {
+    out.line("config says " + *summary);
+    json["config"] = *summary;
+  }
   json["bytes"] = total;
   json["files"] = checkpoint.shards();
   json["architecture"] = architecture;

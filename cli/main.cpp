@@ -14,9 +14,12 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", mpk::kVersion);
   app.require_subcommand(1);
   mpk::add_quantize(app);
+  mpk::add_convert(app);
+  mpk::add_unpack(app);
   mpk::add_verify(app);
   mpk::add_eval(app);
   mpk::add_inspect(app);
+  mpk::add_formats(app);
   try {
     app.parse(argc, argv);
     return 0;

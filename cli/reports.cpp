@@ -32,7 +32,7 @@ void print_quantize(const QuantizeReport& report, const Output& out) {
   double loss = 0, error = 0;
   for (const ManifestLayer& layer : report.layers) {
     loss += layer.relative_loss.value_or(0);
-    error += layer.weight_error;
+    error += layer.weight_error.value_or(0);
     if (layer.damp && *layer.damp > 0 && layer.relative_loss && *layer.damp > report.damp_asked)
       out.line(fmt::format("note        {}: the Hessian needed damping {:g} instead of {:g}", layer.module,
                            *layer.damp, report.damp_asked));
@@ -71,12 +71,79 @@ nlohmann::ordered_json to_json(const QuantizeReport& report) {
     nlohmann::ordered_json row{{"module", layer.module},
                                {"type", name_of(layer.scheme.type)},
                                {"group_size", group_size_number(layer.scheme)},
-                               {"weight_error", layer.weight_error}};
+                               {"weight_error", layer.weight_error.value_or(0)}};
     if (layer.relative_loss) row["relative_loss"] = *layer.relative_loss;
     if (layer.damp) row["damp"] = *layer.damp;
     json["layers"].push_back(std::move(row));
   }
   json["kept"] = report.kept;
+  return json;
+}
+
+namespace {
+
+/// What happened to a layer, in words: layers of which the same is said are reported together.
+std::string story(const ConvertedLayer& layer) {
+  std::string text = fmt::format("{} {} -> {}", layer.from, to_string(layer.before.scheme), layer.to);
+  if (layer.to != kFloatTarget && layer.after.scheme != layer.before.scheme)
+    text += " " + to_string(layer.after.scheme);
+  for (const std::string& note : layer.notes) text += "; " + note;
+  return text + ": " + layer.exactness;
+}
+
+nlohmann::ordered_json to_json(const Geometry& geometry) {
+  return {{"scheme", to_string(geometry.scheme)}, {"k", geometry.k.value}, {"n", geometry.n.value}};
+}
+
+}  // namespace
+
+void print_convert(const ConvertReport& report, const Output& out) {
+  for (const std::string& note : report.notes) out.line("note        " + note);
+  for (const auto& artifact : report.artifacts) {
+    std::vector<std::pair<std::string, std::int64_t>> stories;
+    for (const ConvertedLayer& layer : artifact.layers) {
+      const std::string text = story(layer);
+      const auto it = std::ranges::find(stories, text, &std::pair<std::string, std::int64_t>::first);
+      if (it == stories.end())
+        stories.emplace_back(text, 1);
+      else
+        ++it->second;
+    }
+    for (const auto& [text, count] : stories) out.line(fmt::format("converted   {} x {}", count, text));
+    if (!artifact.dropped.empty())
+      out.line(fmt::format("left out    {} tensors, such as {}: {}", artifact.dropped.size(),
+                           artifact.dropped.begin()->first, artifact.dropped.begin()->second));
+    out.line(fmt::format("size        {} -> {} as {}, {} file{}", human_bytes(report.source_bytes),
+                         human_bytes(artifact.bytes), artifact.target, artifact.shards,
+                         artifact.shards == 1 ? "" : "s"));
+  }
+  out.line(fmt::format("time        {}, {}/s read; {} other tensors copied", human_seconds(report.seconds),
+                       human_bytes(static_cast<std::uint64_t>(static_cast<double>(report.source_bytes) /
+                                                              std::max(report.seconds, 1e-9))),
+                       report.copied));
+}
+
+nlohmann::ordered_json to_json(const ConvertReport& report) {
+  nlohmann::ordered_json json{{"source_bytes", report.source_bytes},
+                              {"seconds", report.seconds},
+                              {"notes", report.notes},
+                              {"copied", report.copied}};
+  for (const auto& artifact : report.artifacts) {
+    nlohmann::ordered_json row{{"target", artifact.target},
+                               {"directory", artifact.directory.string()},
+                               {"bytes", artifact.bytes},
+                               {"shards", artifact.shards},
+                               {"dropped", artifact.dropped}};
+    for (const ConvertedLayer& layer : artifact.layers)
+      row["layers"].push_back({{"module", layer.module},
+                               {"from", layer.from},
+                               {"to", layer.to},
+                               {"before", to_json(layer.before)},
+                               {"after", to_json(layer.after)},
+                               {"exactness", layer.exactness},
+                               {"notes", layer.notes}});
+    json["artifacts"].push_back(std::move(row));
+  }
   return json;
 }
 

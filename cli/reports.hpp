@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/pipeline/convert.hpp"
 #include "cli/pipeline/quantize.hpp"
 #include "cli/terminal.hpp"
 #include "verify/report.hpp"
@@ -11,6 +12,10 @@ namespace mpk {
 
 void print_quantize(const QuantizeReport& report, const Output& out);
 nlohmann::ordered_json to_json(const QuantizeReport& report);
+
+/// One line per kind of layer and target.
+void print_convert(const ConvertReport& report, const Output& out);
+nlohmann::ordered_json to_json(const ConvertReport& report);
 
 /// One row per layer.
 void print_layers(const VerifyReport& report, const Output& out);

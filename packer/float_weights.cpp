@@ -176,4 +176,26 @@ void write_float_weights(const QuantizedMatrix& q, DType dtype, N total, std::sp
   }
 }
 
+void write_float_weights_transposed(const QuantizedMatrix& q, DType dtype, N total,
+                                    std::span<std::byte> out) {
+  // A row-major (columns, K) piece at a time, then its elements to their rows: the output's rows are far
+  // apart.
+  const std::size_t size = bytes_of(dtype), rows = static_cast<std::size_t>(q.codes.rows());
+  if (q.first_column < 0 || q.first_column + q.codes.cols() > total.value ||
+      out.size() != static_cast<std::size_t>(total.value) * rows * size)
+    throw Error{ErrorKind::bad_input, fmt::format("({}, {}) {} weights do not lie in {} bytes", rows,
+                                                  total.value, info(dtype).name, out.size())};
+  QuantizedMatrix alone = q;
+  alone.first_column = 0;
+  const auto columns = static_cast<std::size_t>(q.codes.cols());
+  std::vector<std::byte> piece(columns * rows * size);
+  write_float_weights(alone, dtype, N{q.codes.cols()}, piece);
+  for (std::size_t k = 0; k < rows; ++k)
+    for (std::size_t n = 0; n < columns; ++n)
+      std::memcpy(out.data() + (k * static_cast<std::size_t>(total.value) +
+                                static_cast<std::size_t>(q.first_column) + n) *
+                                   size,
+                  piece.data() + (n * rows + k) * size, size);
+}
+
 }  // namespace mpk

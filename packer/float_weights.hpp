@@ -19,4 +19,7 @@ DType float_dtype_of(const Scheme& scheme, DType model_dtype = DType::BF16);
 /// Error{unsupported} for another dtype, Error{bad_input} unless `out` has the size of the whole matrix.
 void write_float_weights(const QuantizedMatrix& q, DType dtype, N total, std::span<std::byte> out);
 
+/// The same numbers as the columns of the (K, N) row-major matrix `out`: how stacks of experts are kept.
+void write_float_weights_transposed(const QuantizedMatrix& q, DType dtype, N total, std::span<std::byte> out);
+
 }  // namespace mpk

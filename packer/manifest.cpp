@@ -15,9 +15,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kManifestVersion = 1;
+constexpr int kManifestVersion = 2;
 constexpr const char* kSelfHash = "manifest_sha256";
-constexpr const char* kFateNames[] = {"quantized", "copied", "tied", "dropped"};  // indexed by Fate
+constexpr const char* kFateNames[] = {"quantized", "copied", "tied", "dropped",
+                                      "converted"};  // indexed by Fate
 
 Error malformed(const std::string& what) {
   return {ErrorKind::bad_input, fmt::format("{}: {}", kManifestName, what)};
@@ -30,38 +31,135 @@ DType dtype_of(const Json& j) {
   return *dtype;
 }
 
+constexpr const char* kZeroNames[] = {"implied", "integer", "floating"};   // indexed by ZeroPoints
+constexpr const char* kGlobalNames[] = {"none", "multiplies", "divides"};  // indexed by GlobalScale
+
+template <class Enum, std::size_t kCount>
+Enum named(const std::string& name, const char* const (&names)[kCount], const char* key) {
+  for (std::size_t i = 0; i < kCount; ++i)
+    if (name == names[i]) return static_cast<Enum>(i);
+  throw malformed(fmt::format("{}: unknown value \"{}\"", key, name));
+}
+
+/// What is usual is not mentioned.
+void add_scheme(Json& j, const Scheme& scheme) {
+  j["type"] = name_of(scheme.type);
+  j["group_size"] = group_size_number(scheme);
+  j["scale_dtype"] = info(scheme.scale_dtype).name;
+  if (scheme.zero_points != ZeroPoints::implied)
+    j["zero_points"] = kZeroNames[static_cast<int>(scheme.zero_points)];
+  if (scheme.act_order) j["act_order"] = true;
+  if (scheme.global_scale != GlobalScale::none)
+    j["global_scale"] = kGlobalNames[static_cast<int>(scheme.global_scale)];
+  if (scheme.columns_per_scale != 1) j["columns_per_scale"] = scheme.columns_per_scale;
+  if (scheme.scales_divide) j["scales_divide"] = true;
+}
+
+Scheme scheme_from(const Json& j) {
+  Scheme scheme;
+  const auto type = scalar_type_named(j.at("type").get<std::string>());
+  if (!type) throw malformed(fmt::format("unknown type {}", j.at("type").dump()));
+  scheme.type = *type;
+  scheme.group_size = group_size_from_number(j.at("group_size").get<std::int64_t>());
+  scheme.scale_dtype = dtype_of(j.at("scale_dtype"));
+  if (j.contains("zero_points"))
+    scheme.zero_points = named<ZeroPoints>(j["zero_points"].get<std::string>(), kZeroNames, "zero_points");
+  scheme.act_order = j.value("act_order", false);
+  if (j.contains("global_scale"))
+    scheme.global_scale =
+        named<GlobalScale>(j["global_scale"].get<std::string>(), kGlobalNames, "global_scale");
+  scheme.columns_per_scale = j.value("columns_per_scale", std::int64_t{1});
+  scheme.scales_divide = j.value("scales_divide", false);
+  return scheme;
+}
+
+std::string to_hex(std::span<const std::byte> bytes) {
+  std::string text;
+  for (const std::byte byte : bytes) text += fmt::format("{:02x}", static_cast<unsigned>(byte));
+  return text;
+}
+
+std::vector<std::byte> from_hex(const std::string& text) {
+  const auto digit = [](char c) -> int {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+  };
+  std::vector<std::byte> bytes;
+  for (std::size_t i = 0; i + 1 < text.size(); i += 2) {
+    if (digit(text[i]) < 0 || digit(text[i + 1]) < 0) throw malformed("data are no hexadecimal digits");
+    bytes.push_back(static_cast<std::byte>(digit(text[i]) * 16 + digit(text[i + 1])));
+  }
+  return bytes;
+}
+
+Json to_json(const LayerOrigin& origin) {
+  Json j{{"layout", origin.layout}};
+  add_scheme(j, origin.scheme);
+  j["k"] = origin.k.value;
+  j["n"] = origin.n.value;
+  for (const PartSpec& part : origin.parts)
+    j["parts"][part.suffix] = {{"dtype", info(part.dtype).name}, {"shape", part.shape}};
+  for (const auto& [suffix, tensor] : origin.kept)
+    j["kept"][suffix] = {
+        {"dtype", info(tensor.dtype).name}, {"shape", tensor.shape}, {"data", to_hex(tensor.data)}};
+  return j;
+}
+
+LayerOrigin origin_from(const Json& j) {
+  LayerOrigin origin{j.at("layout").get<std::string>(),
+                     scheme_from(j),
+                     K{j.at("k").get<std::int64_t>()},
+                     N{j.at("n").get<std::int64_t>()},
+                     {}};
+  for (const auto& [suffix, part] : j.at("parts").items())
+    origin.parts.push_back({suffix, dtype_of(part.at("dtype")), part.at("shape").get<Shape>()});
+  if (j.contains("kept"))
+    for (const auto& [suffix, tensor] : j["kept"].items())
+      origin.kept[suffix] = {dtype_of(tensor.at("dtype")), tensor.at("shape").get<Shape>(),
+                             from_hex(tensor.at("data").get<std::string>())};
+  return origin;
+}
+
 Json to_json(const ManifestLayer& layer) {
-  Json j{{"module", layer.module},
-         {"type", name_of(layer.scheme.type)},
-         {"group_size", group_size_number(layer.scheme)},
-         {"scale_dtype", info(layer.scheme.scale_dtype).name},
-         {"k", layer.k.value},
-         {"n", layer.n.value},
-         {"layout", layer.layout},
-         {"codes_sha256", layer.codes_sha256},
-         {"weight_error", layer.weight_error}};
+  Json j{{"module", layer.module}};
+  add_scheme(j, layer.scheme);
+  j["k"] = layer.k.value;
+  j["n"] = layer.n.value;
+  j["layout"] = layer.layout;
+  if (layer.separator != ".") j["separator"] = layer.separator;
+  if (layer.experts != 0) j["experts"] = layer.experts;
+  if (!layer.codes_sha256.empty()) j["codes_sha256"] = layer.codes_sha256;
+  if (layer.weight_error) j["weight_error"] = *layer.weight_error;
   if (layer.relative_loss) j["relative_loss"] = *layer.relative_loss;
   if (layer.damp) j["damp"] = *layer.damp;
+  if (!layer.exactness.empty()) j["exactness"] = layer.exactness;
+  if (layer.origin) j["origin"] = to_json(*layer.origin);
   return j;
 }
 
 ManifestLayer layer_from(const Json& j) {
   ManifestLayer layer;
   layer.module = j.at("module").get<std::string>();
-  const auto type = scalar_type_named(j.at("type").get<std::string>());
-  if (!type) throw malformed(fmt::format("layer {}: unknown type {}", layer.module, j.at("type").dump()));
-  layer.scheme.type = *type;
-  if (const auto group = j.at("group_size").get<std::int64_t>(); group != -1)
-    layer.scheme.group_size = GroupSize{group};
-  layer.scheme.scale_dtype = dtype_of(j.at("scale_dtype"));
-  layer.k = K{j.at("k").get<std::int64_t>()};
-  layer.n = N{j.at("n").get<std::int64_t>()};
-  layer.layout = j.at("layout").get<std::string>();
-  layer.codes_sha256 = j.at("codes_sha256").get<std::string>();
-  layer.weight_error = j.at("weight_error").get<double>();
-  if (j.contains("relative_loss")) layer.relative_loss = j["relative_loss"].get<double>();
-  if (j.contains("damp")) layer.damp = j["damp"].get<double>();
-  return layer;
+  return within("layer " + layer.module, [&] {
+    layer.scheme = scheme_from(j);
+    layer.k = K{j.at("k").get<std::int64_t>()};
+    layer.n = N{j.at("n").get<std::int64_t>()};
+    layer.layout = j.at("layout").get<std::string>();
+    layer.separator = j.value("separator", ".");
+    layer.experts = j.value("experts", std::int64_t{0});
+    layer.codes_sha256 = j.value("codes_sha256", "");
+    if (j.contains("weight_error")) layer.weight_error = j["weight_error"].get<double>();
+    if (j.contains("relative_loss")) layer.relative_loss = j["relative_loss"].get<double>();
+    if (j.contains("damp")) layer.damp = j["damp"].get<double>();
+    layer.exactness = j.value("exactness", "");
+    if (j.contains("origin")) layer.origin = origin_from(j["origin"]);
+    return layer;
+  });
+}
+
+Json to_json(const CheckpointOrigin& origin) {
+  Json j{{"family", origin.family}, {"quantization_config", origin.quantization_config}};
+  j["files"] = origin.files;
+  return j;
 }
 
 Json to_json(const ManifestTensor& tensor) {
@@ -95,7 +193,7 @@ SourceTensor source_from(const Json& j) {
                       Fate::copied,
                       j.value("reason", "")};
   const std::string fate = j.at("fate").get<std::string>();
-  for (int i = 0; i < 4; ++i)
+  for (int i = 0; i < 5; ++i)
     if (fate == kFateNames[i]) {
       tensor.fate = static_cast<Fate>(i);
       return tensor;
@@ -157,6 +255,7 @@ std::string serialize(const Manifest& manifest) {
          {"tensors", array_of(manifest.tensors)},
          {"source", array_of(manifest.source)},
          {"files", array_of(manifest.files)}};
+  if (manifest.origin) j["origin"] = to_json(*manifest.origin);
   j[kSelfHash] = self_hash(j);
   return text_of(j);
 }
@@ -183,6 +282,10 @@ Manifest parse_manifest(const std::string& text) {
     manifest.tensors = rows_from(j.at("tensors"), tensor_from);
     manifest.source = rows_from(j.at("source"), source_from);
     manifest.files = rows_from(j.at("files"), file_from);
+    if (j.contains("origin"))
+      manifest.origin =
+          CheckpointOrigin{j["origin"].at("family").get<std::string>(), j["origin"].at("quantization_config"),
+                           j["origin"].at("files").get<std::map<std::string, std::string>>()};
     return manifest;
   } catch (const nlohmann::json::exception& e) {
     throw malformed(e.what());

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,23 +12,51 @@
 #include <nlohmann/json.hpp>
 
 #include "packer/format/quantized_matrix.hpp"
+#include "packer/parts.hpp"
 
 namespace mpk {
 
 inline constexpr const char* kManifestName = "marlin_pack.json";
 
-/// A quantized linear layer.
-struct ManifestLayer {
-  std::string module;  ///< "model.layers.0.mlp.down_proj"
+/// What a converted layer was before, so that it can become that again, byte for byte.
+struct LayerOrigin {
+  std::string layout;  ///< row of weight_formats() that stored it
   Scheme scheme;
   K k;
   N n;
-  std::string layout;        ///< row of weight_formats()
-  std::string codes_sha256;  ///< of the quantizer's codes, one byte each, outputs outermost: (N, K) row-major
-  double weight_error = 0;   ///< |W - W_hat|_F / |W|_F against the source
-  std::optional<double>
-      relative_loss;           ///< output energy lost on the calibration tokens; absent without calibration
-  std::optional<double> damp;  ///< used in the end
+  std::vector<PartSpec> parts;  ///< its tensors as they were spelled, of one expert if there are several
+  /// Small tensors whose values the artifact may hold in another form only, and those that it has no place
+  /// for.
+  std::map<std::string, Tensor> kept = {};
+};
+
+/// A layer of codes and scales.
+struct ManifestLayer {
+  std::string module;  ///< "model.layers.0.mlp.down_proj"
+  Scheme scheme;
+  K k;  ///< as stored: a padded layer is larger than the model's
+  N n;
+  std::string layout;  ///< row of weight_formats()
+  /// Of the quantizer's codes, one byte each, outputs outermost: (N, K) row-major. Empty for a converted
+  /// layer, which is compared with its source instead.
+  std::string codes_sha256;
+  std::optional<double> weight_error = {};  ///< |W - W_hat|_F / |W|_F against the float source
+  std::optional<double> relative_loss =
+      {};  ///< output energy lost on the calibration tokens; absent without calibration
+  std::optional<double> damp = {};  ///< used in the end
+  std::string separator = ".";      ///< between the module's name and a suffix
+  std::int64_t experts = 0;         ///< each tensor begins with this dimension; 0: it does not
+  std::string exactness = {};       ///< of a conversion: "exact", or what was lost
+  std::optional<LayerOrigin> origin = {};
+
+  std::string tensor_name(const std::string& suffix) const { return module + separator + suffix; }
+};
+
+/// How the source of a conversion described itself.
+struct CheckpointOrigin {
+  std::string family;                          ///< of its formats
+  nlohmann::ordered_json quantization_config;  ///< as config.json had it; null if it had none
+  std::map<std::string, std::string> files;    ///< name -> content of configuration files beside config.json
 };
 
 /// A tensor of the artifact.
@@ -39,14 +68,14 @@ struct ManifestTensor {
 };
 
 /// What became of a tensor of the source.
-enum class Fate { quantized, copied, tied, dropped };
+enum class Fate { quantized, copied, tied, dropped, converted };
 struct SourceTensor {
   std::string name;
   DType dtype = DType::F32;
   Shape shape;
   std::string sha256;
   Fate fate = Fate::copied;
-  std::string reason;  ///< for tied and dropped
+  std::string reason;  ///< for tied and dropped, and what else is to be said
 };
 
 /// A file of the artifact. Of a .safetensors file only the header is hashed here, its tensors are under
@@ -69,6 +98,7 @@ struct Manifest {
   std::vector<ManifestTensor> tensors;
   std::vector<SourceTensor> source;
   std::vector<ManifestFile> files;
+  std::optional<CheckpointOrigin> origin = {};
 };
 
 /// What ManifestLayer::codes_sha256 holds.

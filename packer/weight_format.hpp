@@ -47,6 +47,7 @@ struct WeightFormat {
 
   /// The zero points it stores are lowest_zero .. lowest_zero + 2^bits - 1.
   int lowest_zero = 0;
+  bool only_24 = false;  ///< stores two of every four codes: `write` refuses others that are not the zero
 
   /// nullopt: not this row's tensors. `parts` come without companions. Throws Error{bad_input} if they
   /// contradict each other, Error{unsupported} for a variety that is known and not read.
@@ -90,8 +91,8 @@ std::vector<std::string> writable_families();
 std::vector<const WeightFormat*> family_rows(std::string_view family);
 
 struct StoredMatrix {
-  const WeightFormat* format;
-  Geometry geometry;
+  const WeightFormat* format = nullptr;
+  Geometry geometry = {};
 };
 
 /// Which row wrote the tensors of one module, companions aside: the first one that recognizes them. nullopt:

@@ -1,48 +1,55 @@
 #pragma once
-// One artifact being written: tensors in one weight format, the files beside them, the manifest.
+// One artifact being written: tensors, the files beside them, the manifest.
 
+#include <cstdint>
 #include <filesystem>
+#include <map>
+#include <set>
 #include <string>
+#include <vector>
 
-#include "cli/pipeline/source_plan.hpp"
+#include "packer/io/checkpoint.hpp"
 #include "packer/io/checkpoint_writer.hpp"
 #include "packer/manifest.hpp"
 #include "packer/weight_format.hpp"
 
 namespace mpk {
 
+/// What stands beside the tensors.
+struct SideFiles {
+  nlohmann::ordered_json quantization_config;  ///< goes into config.json, or comes out of it if this is null
+  std::map<std::string, std::string> written;  ///< name -> content, instead of what the source has
+  std::set<std::string> left_out;              ///< the source's files that would be wrong here
+};
+
 class ArtifactWriter {
  public:
-  /// Creates the files in `directory` (which must exist) with their final sizes. Everything but the data is
-  /// known by now.
-  ArtifactWriter(std::filesystem::path directory, const WeightFormat& format, const Checkpoint& source,
-                 const SourcePlan& plan, std::uint64_t max_shard_bytes);
+  /// Creates the tensor files in `directory` (which must exist) with their final sizes.
+  ArtifactWriter(std::filesystem::path directory, std::vector<TensorSpec> specs,
+                 std::uint64_t max_shard_bytes);
 
-  /// Encodes and writes one layer. `record` comes without its layout.
-  void write_layer(ManifestLayer record, const QuantizedMatrix& matrix);
-  void copy_tensor(const std::string& name);
-  /// Copies the side files, writes config.json with its quantization_config, and the manifest. `source`
-  /// carries the hashes.
-  void finish(const Recipe& recipe, nlohmann::ordered_json recipe_json,
-              std::vector<std::int32_t> sample_tokens, std::vector<SourceTensor> source);
+  /// Each tensor once, from any thread.
+  void write(const std::string& name, const TensorView& tensor) { writer_.write(name, tensor); }
+  /// Copies the source's side files, writes config.json and the manifest, whose tensors and files are filled
+  /// in here.
+  void finish(const Checkpoint& source, const SideFiles& side, Manifest manifest);
 
-  const WeightFormat& format() const { return format_; }
+  /// Of a tensor that has been written.
+  std::string sha256(const std::string& name) const { return writer_.sha256(name); }
   const std::filesystem::path& directory() const { return directory_; }
   std::uint64_t tensor_bytes() const;
   std::int64_t num_shards() const { return static_cast<std::int64_t>(writer_.shards().size()); }
-  const std::vector<ManifestLayer>& layers() const { return layers_; }
 
  private:
-  void write_config(const Recipe& recipe) const;
+  void write_side_files(const Checkpoint& source, const SideFiles& side) const;
   std::vector<ManifestFile> hash_files() const;
 
   std::filesystem::path directory_;
-  const WeightFormat& format_;
-  Checkpoint source_;
-  const SourcePlan& plan_;
   std::vector<TensorSpec> specs_;
   CheckpointWriter writer_;
-  std::vector<ManifestLayer> layers_;
 };
+
+/// The specs of a module's parts under the names they get in a checkpoint.
+void add_specs(std::vector<TensorSpec>& specs, const ManifestLayer& layer, std::span<const PartSpec> parts);
 
 }  // namespace mpk

@@ -9,7 +9,9 @@
 #include "cli/pipeline/calibration.hpp"
 #include "cli/pipeline/layer_calibration.hpp"
 #include "cli/pipeline/open_model.hpp"
+#include "cli/pipeline/source_plan.hpp"
 #include "cli/pipeline/timer.hpp"
+#include "cli/version.hpp"
 #include "model/linear_specs.hpp"
 #include "model/tokenizer/tokenizer.hpp"
 #include "packer/format/error.hpp"
@@ -70,6 +72,35 @@ nlohmann::ordered_json recipe_json(const QuantizeJob& job) {
   return json;
 }
 
+/// Tensors in the source's name order, a quantized weight replaced by the parts that store it: neighbours
+/// stay neighbours, so a layer's tensors share a shard as they did.
+std::vector<TensorSpec> output_specs(const WeightFormat& format, const SourcePlan& plan) {
+  std::vector<TensorSpec> specs;
+  for (const SourceTensor& tensor : plan.tensors) {
+    if (tensor.fate == Fate::copied) specs.push_back({tensor.name, tensor.dtype, tensor.shape});
+    if (tensor.fate != Fate::quantized) continue;
+    const PlannedLayer& layer = plan.layers.at(tensor.name.substr(0, tensor.name.rfind('.')));
+    add_specs(specs, {layer.module, layer.scheme, layer.k, layer.n, format.name, {}},
+              format.specs(layer.scheme, layer.k, layer.n));
+  }
+  return specs;
+}
+
+/// One format's artifact while its layers come in.
+struct OpenArtifact {
+  const WeightFormat* format;
+  ArtifactWriter writer;
+  std::vector<ManifestLayer> layers = {};
+
+  /// `record` comes without its layout.
+  void write_layer(ManifestLayer record, const QuantizedMatrix& matrix) {
+    record.layout = format->name;
+    for (const Part& part : within("format " + record.layout, [&] { return format->encode(matrix); }))
+      writer.write(record.tensor_name(part.suffix), part.tensor.view());
+    layers.push_back(std::move(record));
+  }
+};
+
 /// The state of one run: everything a layer's turn reads and changes.
 class Run {
  public:
@@ -123,8 +154,8 @@ class Run {
     for (const WeightFormat* format : job_.formats) {
       const fs::path directory = job_.formats.size() == 1 ? staging : staging / format->name;
       fs::create_directories(directory);
-      artifacts_.push_back(std::make_unique<ArtifactWriter>(directory, *format, model_.checkpoint, plan_,
-                                                            job_.max_shard_bytes));
+      artifacts_.emplace_back(
+          new OpenArtifact{format, {directory, output_specs(*format, plan_), job_.max_shard_bytes}});
     }
   }
 
@@ -163,9 +194,7 @@ class Run {
                            planned.n,
                            {},
                            sha256_of_codes(result.matrix.codes),
-                           weight_error(linear.weight, decoded),
-                           {},
-                           {}};
+                           weight_error(linear.weight, decoded)};
       if (hessian) {
         record.relative_loss = result.relative_loss;
         record.damp = result.damp;
@@ -183,19 +212,29 @@ class Run {
       report_.source_bytes += view.data.size();
       tensor.sha256 = sha256(view.data);
       if (tensor.fate == Fate::copied)
-        for (auto& artifact : artifacts_) artifact->copy_tensor(tensor.name);
+        for (auto& artifact : artifacts_) artifact->writer.write(tensor.name, view);
     }
     std::vector<std::int32_t> sample(
         windows_.begin(), windows_.begin() + std::min<std::ptrdiff_t>(std::ssize(windows_), job_.seq_len));
     const nlohmann::ordered_json recipe = recipe_json(job_);  // once: it hashes the calibration file
     for (auto& artifact : artifacts_) {
-      artifact->finish(job_.recipe, recipe, sample, plan_.tensors);
+      ArtifactWriter& writer = artifact->writer;
+      writer.finish(
+          model_.checkpoint, {artifact->format->quantization_config(schemes()), {}, {}},
+          {kVersion, artifact->format->name, recipe, sample, artifact->layers, {}, plan_.tensors, {}});
       report_.artifacts.push_back(
-          {artifact->format().name, artifact->directory(), artifact->tensor_bytes(), artifact->num_shards()});
+          {artifact->format->name, writer.directory(), writer.tensor_bytes(), writer.num_shards()});
     }
-    report_.layers = artifacts_.front()->layers();
+    report_.layers = artifacts_.front()->layers;
     report_.kept = plan_.kept;
     report_.damp_asked = job_.options.damp;
+  }
+
+  CheckpointSchemes schemes() const {
+    CheckpointSchemes schemes{job_.recipe.scheme, {}, {plan_.kept.begin(), plan_.kept.end()}};
+    for (const auto& [module, layer] : plan_.layers)
+      if (layer.scheme != job_.recipe.scheme) schemes.exceptions.emplace(module, layer.scheme);
+    return schemes;
   }
 
   const QuantizeJob& job_;
@@ -205,7 +244,7 @@ class Run {
   SourcePlan plan_;
   std::vector<std::int32_t> windows_;
   MatrixF x_;  ///< (hidden, M): the calibration tokens' state before the layer whose turn it is
-  std::vector<std::unique_ptr<ArtifactWriter>> artifacts_;
+  std::vector<std::unique_ptr<OpenArtifact>> artifacts_;
   QuantizeReport report_;
 };
 

@@ -1,14 +1,17 @@
 #include "cli/pipeline/verify_artifact.hpp"
 
+#include <algorithm>
 #include <map>
 
 #include <fmt/format.h>
 
 #include "cli/pipeline/open_model.hpp"
+#include "cli/pipeline/packed_checkpoint.hpp"
 #include "kernels/gpu.hpp"
 #include "packer/format/error.hpp"
 #include "packer/io/sha256.hpp"
 #include "packer/manifest.hpp"
+#include "packer/recode.hpp"
 #include "packer/weight_format.hpp"
 #include "verify/synthetic.hpp"
 
@@ -27,8 +30,8 @@ void compare_sources(const Manifest& manifest, const Checkpoint& artifact, const
       failures.push_back(fmt::format("tensor {}: no copy of the source's", tensor.name));
   }
   if (source.names().size() != manifest.source.size())
-    failures.push_back(fmt::format("the source has {} tensors, {} when it was quantized",
-                                   source.names().size(), manifest.source.size()));
+    failures.push_back(fmt::format("the source has {} tensors, {} when it was read", source.names().size(),
+                                   manifest.source.size()));
 }
 
 /// Walks the float model over the manifest's sample window and keeps each linear's input while its layer is
@@ -68,10 +71,50 @@ class SourceInputs {
   std::map<std::string, MatrixF> inputs_;
 };
 
-CheckedLayer check_one(const ManifestLayer& record, const Checkpoint& artifact, const CheckOptions& options) {
-  PartViews parts = parts_of(artifact, record.module);
-  parts.erase("bias");
-  return check_layer(record, parts, options);
+/// The tensors of a recorded layer, of one of its experts if it has some.
+PartViews parts_of(const ManifestLayer& record, const Checkpoint& artifact, std::int64_t expert) {
+  PartViews parts;
+  const std::string prefix = record.module + record.separator;
+  const auto& names = artifact.names();
+  for (auto it = std::ranges::lower_bound(names, prefix); it != names.end() && it->starts_with(prefix);
+       ++it) {
+    const std::string& name = *it;
+    const std::string suffix = name.substr(prefix.size());
+    if (suffix.find('.') != std::string::npos || is_companion(suffix)) continue;
+    const TensorView tensor = artifact.tensor(name);
+    parts.emplace(suffix, record.experts == 0 ? tensor : slice(tensor, expert));
+  }
+  return parts;
+}
+
+/// A converted artifact's layers are the source's, put into another form: doing that again must give the same
+/// numbers, to the bit.
+void compare_with_packed(const Manifest& manifest, const Checkpoint& artifact, const PackedCheckpoint& source,
+                         const Progress& progress, std::vector<std::string>& failures) {
+  std::map<std::string, const PackedModule*> modules;
+  for (const PackedModule& module : source.modules()) modules.emplace(module.name, &module);
+  std::int64_t done = 0;
+  for (const ManifestLayer& record : manifest.layers) {
+    if (progress) progress("compare", ++done, std::ssize(manifest.layers), record.module);
+    const auto it = modules.find(record.module);
+    const WeightFormat* format = weight_format_named(record.layout);
+    if (it == modules.end() || !format) {
+      failures.push_back(fmt::format("{}: the source has no such layer", record.module));
+      continue;
+    }
+    const PackedModule& module = *it->second;
+    const Geometry to{record.scheme, record.k, record.n};
+    for (std::int64_t expert = 0; expert < module.num_matrices(); ++expert) {
+      const ColumnRange all{0, module.stored.geometry.n.value};
+      const QuantizedMatrix expected =
+          recode(read_columns(module.stored, module.parts(source.checkpoint(), expert), all),
+                 module.stored.geometry, to);
+      const QuantizedMatrix found =
+          read_columns({format, to}, parts_of(record, artifact, expert), {0, to.n.value});
+      if (!same_bits(expected, found))
+        failures.push_back(fmt::format("{}: other numbers than the source's", record.module));
+    }
+  }
 }
 
 VerifyReport verify_files(const VerifyJob& job, const CheckOptions& checks, const Progress& progress) {
@@ -84,8 +127,12 @@ VerifyReport verify_files(const VerifyJob& job, const CheckOptions& checks, cons
   std::map<std::string, const ManifestLayer*> pending;
   for (const ManifestLayer& record : manifest.layers) pending.emplace(record.module, &record);
   const auto check = [&](const ManifestLayer& record) {
-    CheckedLayer checked = check_one(record, artifact, checks);
-    report.layers.push_back(std::move(checked.check));
+    CheckedLayer checked;
+    for (std::int64_t expert = 0; expert < std::max<std::int64_t>(1, record.experts); ++expert) {
+      checked = check_layer(record, parts_of(record, artifact, expert), checks);
+      if (record.experts != 0) checked.check.module += fmt::format("[{}]", expert);
+      report.layers.push_back(std::move(checked.check));
+    }
     pending.erase(record.module);
     if (progress) progress("verify", std::ssize(report.layers), std::ssize(manifest.layers), record.module);
     return std::move(checked.matrix);
@@ -93,6 +140,13 @@ VerifyReport verify_files(const VerifyJob& job, const CheckOptions& checks, cons
 
   if (!job.source) {
     for (const ManifestLayer& record : manifest.layers) check(record);
+    return report;
+  }
+  if (manifest.origin) {
+    const PackedCheckpoint source = PackedCheckpoint::open(*job.source);
+    compare_sources(manifest, artifact, source.checkpoint(), report.failures);
+    for (const ManifestLayer& record : manifest.layers) check(record);
+    compare_with_packed(manifest, artifact, source, progress, report.failures);
     return report;
   }
   const OpenModel source = open_model(*job.source);

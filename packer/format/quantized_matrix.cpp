@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cstring>
 
 #include "packer/format/float8.hpp"
 
@@ -60,6 +62,17 @@ QuantizedMatrix make_matrix(const Scheme& scheme, K k, N n, std::int64_t first_c
   if (scheme.act_order) q.g_idx.resize(static_cast<std::size_t>(k.value));
   q.first_column = first_column;
   return q;
+}
+
+bool same_bits(const QuantizedMatrix& a, const QuantizedMatrix& b) {
+  const auto same = [](const auto& x, const auto& y) {
+    return x.rows() == y.rows() && x.cols() == y.cols() &&
+           (x.size() == 0 ||
+            std::memcmp(x.data(), y.data(), static_cast<std::size_t>(x.size()) * sizeof(*x.data())) == 0);
+  };
+  return same(a.codes, b.codes) && same(a.scales, b.scales) && same(a.zero_points, b.zero_points) &&
+         same(a.float_zeros, b.float_zeros) && a.g_idx == b.g_idx &&
+         std::bit_cast<std::uint32_t>(a.global_scale) == std::bit_cast<std::uint32_t>(b.global_scale);
 }
 
 MatrixF dequantize(const QuantizedMatrix& q) {

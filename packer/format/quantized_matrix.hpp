@@ -84,6 +84,9 @@ struct QuantizedMatrix {
 /// An uninitialized matrix of this scheme, all parts allocated.
 QuantizedMatrix make_matrix(const Scheme& scheme, K k, N n, std::int64_t first_column = 0);
 
+/// Every number to the bit (-0 is not 0); schemes and first columns are not compared.
+bool same_bits(const QuantizedMatrix& a, const QuantizedMatrix& b);
+
 /// The weights as float32, (K, N): (value(code) - zero) * scale, one float product, which is exact for 4- and
 /// 8-bit codes with 16- or 8-bit scales (one quotient if scales_divide); then one product or quotient with
 /// the global scale.

@@ -147,6 +147,10 @@ TensorView Checkpoint::tensor(const std::string& name) const {
   return impl_->files[location.shard_idx].view(*location.entry);
 }
 
+void Checkpoint::release(const std::string& name) const {
+  MappedFile::release(tensor(name).data);
+}
+
 const std::string& Checkpoint::shard_of(const std::string& name) const {
   return impl_->shards[impl_->find(name).shard_idx];
 }

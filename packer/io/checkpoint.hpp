@@ -35,6 +35,8 @@ class Checkpoint {
   bool contains(const std::string& name) const;
   /// Throws Error{bad_input} if there is no such tensor.
   TensorView tensor(const std::string& name) const;
+  /// Gives the memory that reading this tensor took back to the system; views stay valid.
+  void release(const std::string& name) const;
   /// The shard that holds a tensor.
   const std::string& shard_of(const std::string& name) const;
   /// The bytes of a shard before its tensor data; with the tensors they are the whole file, for there are no

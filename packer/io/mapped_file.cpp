@@ -1,9 +1,11 @@
 #include "packer/io/mapped_file.hpp"
 
 #include <cerrno>
+#include <cstdint>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <utility>
 
 #include "packer/io/file_descriptor.hpp"
@@ -24,6 +26,14 @@ MappedFile MappedFile::open(const std::filesystem::path& path) {
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (address == MAP_FAILED) throw os_error(ErrorKind::device, "cannot map " + path.string(), errno);
   return MappedFile{{static_cast<const std::byte*>(address), size}};
+}
+
+void MappedFile::release(std::span<const std::byte> part) {
+  // Whole pages inside the part; its ends are shared with neighbours.
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;
+  const auto end = reinterpret_cast<std::uintptr_t>(part.data() + part.size()) / page * page;
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_{std::exchange(other.bytes_, {})} {}

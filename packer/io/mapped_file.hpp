@@ -20,6 +20,8 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return bytes_; }
+  /// Gives the memory of a part back; the next touch reads it from the file again.
+  static void release(std::span<const std::byte> part);
 
  private:
   explicit MappedFile(std::span<const std::byte> bytes) : bytes_{bytes} {}

@@ -1,0 +1,65 @@
+#pragma once
+// A packed checkpoint in, the same codes in other formats out.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/pipeline/progress.hpp"
+#include "packer/format/tensor.hpp"
+#include "packer/recode.hpp"
+
+namespace mpk {
+
+/// --to names besides the families of weight_formats().
+inline constexpr const char* kFloatTarget = "float";    ///< the dequantized model
+inline constexpr const char* kOriginTarget = "origin";  ///< what an artifact was converted from
+
+struct ConvertJob {
+  std::filesystem::path source, destination;
+  std::vector<std::string> targets;  ///< one: written to destination itself; several: destination/NAME each
+  RecodeOptions recode;
+  std::optional<DType> float_dtype;  ///< of dequantized weights; nullopt: the scales' own
+  std::string zeros = "auto";        ///< asymmetric GPTQ: "v1", "v2", or what the data say
+  std::uint64_t max_shard_bytes = 5'000'000'000;
+  std::uint64_t memory_bytes = std::uint64_t{1} << 62;  ///< of finished tensors that wait to be written
+  bool check = true;  ///< read every slab back from its packed bytes before it leaves memory
+};
+
+struct ConvertedLayer {
+  std::string module, from, to;  ///< rows of weight_formats(), "float" for dequantized weights
+  Geometry before, after;
+  std::string exactness;
+  std::vector<std::string> notes;
+};
+
+struct ConvertReport {
+  std::uint64_t source_bytes = 0;
+  struct Artifact {
+    std::string target;
+    std::filesystem::path directory;
+    std::uint64_t bytes = 0;
+    std::int64_t shards = 0;
+    std::vector<ConvertedLayer> layers;
+    std::map<std::string, std::string> dropped;  ///< tensor -> why
+  };
+  std::vector<Artifact> artifacts;
+  std::vector<std::string> notes;  ///< what was found out about the source
+  std::int64_t copied = 0;         ///< tensors that are no packed layer
+  double seconds = 0;
+};
+
+/// Sees the finished artifacts before they appear at the destination; what it throws keeps them from
+/// appearing.
+using ConvertProof = std::function<void(const ConvertReport&)>;
+
+/// Everything that can be refused is refused before any work, all refusals in one message. A failure leaves
+/// nothing at the destination.
+ConvertReport run_convert(const ConvertJob& job, const ConvertProof& prove = {},
+                          const Progress& progress = {});
+
+}  // namespace mpk
