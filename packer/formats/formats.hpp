@@ -10,6 +10,13 @@ WeightFormat marlin();
 WeightFormat marlin_original();
 WeightFormat gptq();
 WeightFormat gptq_v2();
+WeightFormat awq();
+WeightFormat awq_gemv();
+WeightFormat awq_gemv_fast();
+WeightFormat awq_marlin();
+WeightFormat ct_pack_quantized();
+WeightFormat ct_int_quantized();
+WeightFormat hqq();
 
 /// What no format can store: sizes below 1 or above 2^31 - 1, a type without a name, scales that are not
 /// floats, a group_size below 1.
@@ -51,6 +58,11 @@ void store_word(std::span<std::byte> words, std::int64_t i, std::uint32_t word);
 /// The configuration that GPTQ's tools share, "dynamic" rules included: an anchored regular expression per
 /// exception and per unquantized module (lm_head has a field of its own).
 nlohmann::json gptq_config(const char* checkpoint_format, const CheckpointSchemes&);
+
+/// The configuration of every scheme that a row of family "compressed-tensors" holds, integers and small
+/// floats: a config group per distinct description, its exceptions named one by one. Throws Error{bad_input}
+/// if an exception is unquantized, Error{unsupported} for a scheme without a strategy.
+nlohmann::json compressed_tensors_config(const CheckpointSchemes&);
 
 /// Exceptions that differ from the common scheme. Throws Error{bad_input} if one of them is unquantized.
 std::map<std::string, Scheme> real_exceptions(const CheckpointSchemes&);
