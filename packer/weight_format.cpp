@@ -9,9 +9,18 @@
 #include "packer/formats/formats.hpp"
 
 namespace mpk {
+namespace {
+
+void require_writes(const WeightFormat& format) {
+  if (!format.writes())
+    throw Error{ErrorKind::unsupported, fmt::format("format {} is read, not written", format.name)};
+}
+
+}  // namespace
 
 std::span<const WeightFormat> weight_formats() {
   static const std::array table{
+      formats::awq_marlin(),  // claims what it needs; by its tensors it would be row marlin
       formats::marlin(),
       formats::gptq(),
       formats::gptq_v2(),
@@ -23,6 +32,12 @@ std::span<const WeightFormat> weight_formats() {
       formats::ct_mxfp4(),
       formats::ct_mxfp8(),
       formats::gpt_oss_mxfp4(),
+      formats::awq(),
+      formats::awq_gemv(),
+      formats::awq_gemv_fast(),
+      formats::ct_pack_quantized(),  // before int: what is written, unless a checkpoint came the other way
+      formats::ct_int_quantized(),
+      formats::hqq(),
   };
   return table;
 }
@@ -49,6 +64,7 @@ std::vector<const WeightFormat*> family_rows(std::string_view family) {
 }
 
 std::vector<Part> WeightFormat::encode(const QuantizedMatrix& q) const {
+  require_writes(*this);
   formats::refuse(refusal, q.scheme, q.k(), q.n());
   formats::require_consistent(q);
   std::vector<Part> parts = allocate(specs(q.scheme, q.k(), q.n()));
@@ -57,6 +73,7 @@ std::vector<Part> WeightFormat::encode(const QuantizedMatrix& q) const {
 }
 
 QuantizedMatrix WeightFormat::decode(const PartViews& parts, const Scheme& scheme, K k, N n) const {
+  require_writes(*this);
   formats::refuse(refusal, scheme, k, n);
   require(parts, specs(scheme, k, n));
   QuantizedMatrix q = make_matrix(scheme, k, n);

@@ -1,41 +1,15 @@
 #include "verify/fragment_decoder.hpp"
 
-#include <cstring>
-
 #include <fmt/format.h>
 
 #include "packer/format/error.hpp"
 #include "packer/format/float16.hpp"
 #include "verify/float_decoders.hpp"
+#include "verify/elements.hpp"
+#include "verify/plain_decoders.hpp"
 
 namespace mpk {
 namespace {
-
-/// Bounds-checked, alignment-free reads of little-endian elements.
-template <class T>
-class Elements {
- public:
-  Elements(const PartViews& parts, const char* suffix, std::int64_t count) {
-    const auto it = parts.find(suffix);
-    if (it == parts.end()) throw Error{ErrorKind::mismatch, fmt::format("tensor {} is missing", suffix)};
-    bytes_ = it->second.data;
-    if (bytes_.size() != static_cast<std::size_t>(count) * sizeof(T))
-      throw Error{ErrorKind::mismatch,
-                  fmt::format("tensor {} has {} bytes, the layer needs {}", suffix, bytes_.size(),
-                              static_cast<std::size_t>(count) * sizeof(T))};
-  }
-  T operator[](std::int64_t i) const {
-    T value;
-    std::memcpy(&value, bytes_.data() + static_cast<std::size_t>(i) * sizeof(T), sizeof(T));
-    return value;
-  }
-
- private:
-  std::span<const std::byte> bytes_;
-};
-
-using Words = Elements<std::uint32_t>;
-using Halves = Elements<std::uint16_t>;
 
 /// The lane that holds B(k, n) of mma.m16n8k16: eight lanes-of-four along n, two consecutive k per lane.
 std::int64_t lane(std::int64_t k, std::int64_t n) {
@@ -157,6 +131,12 @@ constexpr Drawing kDrawings[] = {
     {"ct-mxfp4-pack-quantized", decode_mxfp4},
     {"ct-mxfp8-quantized", decode_mxfp8},
     {"gpt-oss-mxfp4", decode_gpt_oss},
+    {"awq-marlin", marlin},  // the same bytes under the same names
+    {"awq", plain_awq},
+    {"awq-gemv", plain_awq_gemv},
+    {"awq-gemv-fast", plain_awq_gemv_fast},
+    {"ct-pack-quantized", plain_ct_pack_quantized},
+    {"ct-int-quantized", plain_ct_int_quantized},
 };
 
 }  // namespace

@@ -17,6 +17,13 @@ WeightFormat modelopt_nvfp4();
 WeightFormat ct_mxfp4();
 WeightFormat ct_mxfp8();
 WeightFormat gpt_oss_mxfp4();
+WeightFormat awq();
+WeightFormat awq_gemv();
+WeightFormat awq_gemv_fast();
+WeightFormat awq_marlin();
+WeightFormat ct_pack_quantized();
+WeightFormat ct_int_quantized();
+WeightFormat hqq();
 
 /// What no format can store: sizes below 1 or above 2^31 - 1, a type without a name, scales that are not
 /// floats or that divide, a group_size below 1.
@@ -59,8 +66,9 @@ void store_word(std::span<std::byte> words, std::int64_t i, std::uint32_t word);
 /// exception and per unquantized module (lm_head has a field of its own).
 nlohmann::json gptq_config(const char* checkpoint_format, const CheckpointSchemes&);
 
-/// The configuration of the family compressed-tensors: a group for each scheme, exceptions named literally.
-/// Throws Error{unsupported} for a scheme that it has no words for.
+/// The configuration of every scheme that a row of family "compressed-tensors" holds, integers and small
+/// floats: a config group per distinct description, its exceptions named one by one. Throws Error{bad_input}
+/// if an exception is unquantized, Error{unsupported} for a scheme without a strategy.
 nlohmann::json compressed_tensors_config(const CheckpointSchemes&);
 
 /// Exceptions that differ from the common scheme. Throws Error{bad_input} if one of them is unquantized.

@@ -1,13 +1,11 @@
 // "gptq" and "gptq-v2": what AutoGPTQ and GPTQModel write. They differ in one thing: version 1 stores every
 // zero point less one.
 
-#include <algorithm>
-#include <cstring>
-
 #include <fmt/format.h>
 
 #include "packer/format/error.hpp"
 #include "packer/formats/formats.hpp"
+#include "packer/formats/g_idx.hpp"
 #include "packer/pack.hpp"
 #include "packer/scales.hpp"
 
@@ -39,30 +37,6 @@ std::vector<PartSpec> specs(const Scheme& scheme, K k, N n) {
 
 bool is_word(DType dtype) {
   return dtype == DType::I32 || dtype == DType::U32;
-}
-
-/// Element k of g_idx, I32 or I64.
-std::int64_t group_at(const TensorView& g_idx, std::int64_t k) {
-  if (g_idx.dtype == DType::I64) {
-    std::int64_t group;
-    std::memcpy(&group, g_idx.data.data() + k * 8, sizeof group);
-    return group;
-  }
-  return static_cast<std::int32_t>(load_word(g_idx.data, k));
-}
-
-/// Whether some row is not in the group it would be in if groups were runs. Refuses groups that do not exist.
-bool is_scrambled(const TensorView& g_idx, K k, std::int64_t groups, std::optional<GroupSize> group_size) {
-  const std::int64_t rows = group_size ? group_size->value : k.value;
-  bool scrambled = false;
-  for (std::int64_t row = 0; row < k.value; ++row) {
-    const std::int64_t group = group_at(g_idx, row);
-    if (group < 0 || group >= groups)
-      throw Error{ErrorKind::bad_input,
-                  fmt::format("g_idx: row {} is in group {} of {}", row, group, groups)};
-    scrambled |= group != row / rows;
-  }
-  return scrambled;
 }
 
 /// The one value of every field, if there is one.
@@ -159,18 +133,7 @@ void read(const PartViews& parts, const Geometry& geometry, QuantizedMatrix& out
                                 kOffset == kOffsetV1 ? 1 : 2)};
       }
     }
-  if (!has_part(parts, "g_idx")) return;
-  const TensorView& g_idx = part_of(parts, "g_idx");
-  const std::int64_t rows = scheme.rows_per_group(k);
-  for (std::int64_t row = 0; row < k.value; ++row) {
-    const std::int64_t group = group_at(g_idx, row);
-    if (scheme.act_order) {
-      out.g_idx[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(group);
-    } else if (group != row / rows) {
-      throw Error{ErrorKind::bad_input,
-                  fmt::format("g_idx: row {} is in group {}, not {}", row, group, row / rows)};
-    }
-  }
+  if (has_part(parts, "g_idx")) read_g_idx(part_of(parts, "g_idx"), geometry, out);
 }
 
 template <int kOffset>
@@ -199,16 +162,7 @@ void write(const QuantizedMatrix& q, const Geometry& geometry, const PartBuffers
     store_scales(q.scales, scheme.scale_dtype, ScaleGrid::rows(n), window, part_of(out, "scales").data);
   });
   const auto g_idx = out.find("g_idx");
-  if (g_idx == out.end() || window.first != 0) return;
-  const std::int64_t rows = scheme.rows_per_group(k);
-  for (std::int64_t row = 0; row < k.value; ++row) {
-    const std::int64_t group = scheme.act_order ? q.g_idx[static_cast<std::size_t>(row)] : row / rows;
-    if (g_idx->second.dtype == DType::I64) {
-      std::memcpy(g_idx->second.data.data() + row * 8, &group, sizeof group);
-    } else {
-      store_word(g_idx->second.data, row, static_cast<std::uint32_t>(group));
-    }
-  }
+  if (g_idx != out.end() && window.first == 0) write_g_idx(q, geometry, g_idx->second);
 }
 
 }  // namespace

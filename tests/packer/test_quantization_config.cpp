@@ -108,6 +108,7 @@ TEST_CASE("the kernel layout names itself, so that no engine takes it for someth
 
 TEST_CASE("a module cannot be quantized and unquantized", "[config]") {
   for (const WeightFormat& format : weight_formats()) {
+    if (!format.writes()) continue;
     const auto contradiction = [&] { format.quantization_config({kCommon, {{"a.b", kWide}}, {"a.b"}}); };
     CHECK(mentions(error_of(ErrorKind::bad_input, contradiction), "a.b"));
   }
