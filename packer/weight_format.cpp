@@ -23,6 +23,9 @@ std::span<const WeightFormat> weight_formats() {
       formats::ct_mxfp4(),
       formats::ct_mxfp8(),
       formats::gpt_oss_mxfp4(),
+      formats::marlin_a8(),
+      formats::marlin_24(),
+      formats::ct_marlin_24(),
   };
   return table;
 }
