@@ -7,6 +7,7 @@
 #include <string>
 
 #include "packer/format/scalar_type.hpp"
+#include "packer/format/tensor.hpp"
 
 namespace mpk {
 
@@ -21,8 +22,9 @@ struct Claims {
   std::optional<std::int64_t> group_size = {};     ///< -1: one scale per column; weight_block_size[1]
   std::optional<std::int64_t> block_columns = {};  ///< weight_block_size[0]: outputs that share a scale
   std::optional<bool> symmetric = {}, act_order = {};
-  std::optional<ScalarType> type = {};  ///< only artifacts of marlin-pack say it
-  bool scales_are_inverse = false;      ///< GPTQModel's FP8: the weight is divided by weight_scale_inv
+  std::optional<ScalarType> type = {};    ///< only artifacts of marlin-pack say it
+  std::optional<DType> activations = {};  ///< of the kernel that a run-time layout is for; likewise
+  bool scales_are_inverse = false;        ///< GPTQModel's FP8: the weight is divided by weight_scale_inv
 };
 
 }  // namespace mpk

@@ -10,12 +10,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 
 #include <fmt/format.h>
 
 #include "packer/format/error.hpp"
 #include "packer/format/layouts.hpp"
 #include "packer/format/quantized_matrix.hpp"
+#include "packer/pack.hpp"
 
 namespace mpk {
 
@@ -31,8 +33,25 @@ struct CodeBlock {
     rows = static_cast<int>(std::min<std::int64_t>(kBlockRows, k.value - k0));
     cols = static_cast<int>(std::min<std::int64_t>(kBlockCols, n.value - n0));
   }
-  /// Reads the block at (k0, n0); false if one of its codes is above max_code. Past the last row it reads 0
-  /// up to the next multiple of kTileK.
+  /// Reads the block at (k0, n0), row k from row order[k] unless `order` is empty; false if one of its codes
+  /// is above max_code. Past the last row it reads 0 up to the next multiple of kTileK.
+  bool load(const Codes& from, RowOrder order, std::int64_t k0, std::int64_t n0, int max_code) {
+    if (order.empty()) return load(from, k0, n0, max_code);
+    resize_at(k0, n0, K{from.rows()}, N{from.cols()});
+    int all = 0;
+    for (int n = 0; n < cols; ++n) {
+      const std::uint8_t* column = from.data() + (n0 + n) * from.rows();
+      for (int k = 0; k < rows; ++k) {
+        const std::uint8_t code = column[order[static_cast<std::size_t>(k0 + k)]];
+        codes[static_cast<std::size_t>(n * kBlockRows + k)] = code;
+        all |= code;
+      }
+      const int padded = (rows + kTileK - 1) / kTileK * kTileK;
+      std::fill(codes.data() + n * kBlockRows + rows, codes.data() + n * kBlockRows + padded,
+                std::uint8_t{0});
+    }
+    return all <= max_code;
+  }
   bool load(const Codes& from, std::int64_t k0, std::int64_t n0, int max_code) {
     resize_at(k0, n0, K{from.rows()}, N{from.cols()});
     std::uint64_t all = 0;
@@ -48,6 +67,14 @@ struct CodeBlock {
     const std::uint64_t too_large = 0x0101010101010101u * static_cast<std::uint64_t>(255 - max_code);
     return (all & too_large) == 0;  // max_code is 2^bits - 1
   }
+  void store(Codes& to, RowOrder order, std::int64_t k0, std::int64_t n0) const {
+    if (order.empty()) return store(to, k0, n0);
+    for (int n = 0; n < cols; ++n) {
+      std::uint8_t* column = to.data() + (n0 + n) * to.rows();
+      for (int k = 0; k < rows; ++k)
+        column[order[static_cast<std::size_t>(k0 + k)]] = codes[static_cast<std::size_t>(n * kBlockRows + k)];
+    }
+  }
   void store(Codes& to, std::int64_t k0, std::int64_t n0) const {
     for (int n = 0; n < cols; ++n)
       std::memcpy(to.data() + (n0 + n) * to.rows() + k0, codes.data() + n * kBlockRows,
@@ -55,15 +82,15 @@ struct CodeBlock {
   }
 };
 
-/// Tile code (k, n) is source index k * kTileN + n of a layout; this is its place in a block that begins
+/// Tile code (k, n) is source index k * tile_cols + n of a layout; this is its place in a block that begins
 /// with the tile.
-constexpr int block_index(int tile_source) {
-  return tile_source % kTileN * kBlockRows + tile_source / kTileN;
+constexpr int block_index(int tile_source, int tile_cols) {
+  return tile_source % tile_cols * kBlockRows + tile_source / tile_cols;
 }
 
 /// A layout of a tile, taken apart: code `field` of word `word` comes from block index of_field[field] +
 /// of_word[word]. Mixed radix splits so wherever a word ends on a digit's end; is_exact checks every code.
-template <DigitMap kMap, int kBits>
+template <DigitMap kMap, int kBits, int kCols>
 struct TileGather {
   static constexpr int kFields = 32 / kBits, kWords = kMap.size() / kFields;
   std::array<std::uint16_t, kFields> of_field{};
@@ -71,31 +98,33 @@ struct TileGather {
 
   constexpr TileGather() {
     for (int field = 0; field < kFields; ++field)
-      of_field[field] = static_cast<std::uint16_t>(block_index(source<kMap>(field)));
+      of_field[field] = static_cast<std::uint16_t>(block_index(source<kMap>(field), kCols));
     for (int word = 0; word < kWords; ++word)
-      of_word[word] = static_cast<std::uint16_t>(block_index(source<kMap>(word * kFields)));
+      of_word[word] = static_cast<std::uint16_t>(block_index(source<kMap>(word * kFields), kCols));
   }
   constexpr bool is_exact() const {
     for (int word = 0; word < kWords; ++word)
       for (int field = 0; field < kFields; ++field)
-        if (of_word[word] + of_field[field] != block_index(source<kMap>(word * kFields + field)))
+        if (of_word[word] + of_field[field] != block_index(source<kMap>(word * kFields + field), kCols))
           return false;
     return true;
   }
 };
 
-template <DigitMap kMap, int kBits>
-inline constexpr TileGather<kMap, kBits> kTileGather{};
+template <DigitMap kMap, int kBits, int kCols>
+inline constexpr TileGather<kMap, kBits, kCols> kTileGather{};
+
 /// Calls use(block, k0, n0) for every block of `codes`, in parallel, and refuses codes above the type's
-/// maximum; the message counts columns from first_column.
+/// maximum; the message counts columns from first_column. The block is a copy that `use` may change.
 template <class Use>
-void for_each_block(const Codes& codes, ScalarType type, std::int64_t first_column, Use use) {
+void for_each_block(const Codes& codes, ScalarType type, std::int64_t first_column, Use use,
+                    RowOrder order = {}) {
   std::atomic<bool> in_range{true};
 #pragma omp parallel for collapse(2) schedule(static)
   for (std::int64_t k0 = 0; k0 < codes.rows(); k0 += kBlockRows)
     for (std::int64_t n0 = 0; n0 < codes.cols(); n0 += kBlockCols) {
       CodeBlock block;
-      if (!block.load(codes, k0, n0, type.max_code())) in_range = false;
+      if (!block.load(codes, order, k0, n0, type.max_code())) in_range = false;
       use(block, k0, n0);
     }
   if (in_range) return;
@@ -109,14 +138,14 @@ void for_each_block(const Codes& codes, ScalarType type, std::int64_t first_colu
 
 /// Calls fill(block, k0, n0) for every block and stores what it filled in.
 template <class Fill>
-void fill_blocks(Codes& codes, Fill fill) {
+void fill_blocks(Codes& codes, Fill fill, RowOrder order = {}) {
 #pragma omp parallel for collapse(2) schedule(static)
   for (std::int64_t k0 = 0; k0 < codes.rows(); k0 += kBlockRows)
     for (std::int64_t n0 = 0; n0 < codes.cols(); n0 += kBlockCols) {
       CodeBlock block;
       block.resize_at(k0, n0, K{codes.rows()}, N{codes.cols()});
       fill(block, k0, n0);
-      block.store(codes, k0, n0);
+      block.store(codes, order, k0, n0);
     }
 }
 

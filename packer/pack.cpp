@@ -1,84 +1,81 @@
 #include "packer/pack.hpp"
 
-#include "packer/code_block.hpp"
+#include "packer/tiles.hpp"
 
 namespace mpk {
 namespace {
 
-template <DigitMap kMap, int kBits>
-struct MarlinTile {
-  static constexpr const auto& kGather = kTileGather<kMap, kBits>;
-  static_assert(kTileGather<kMap, kBits>.is_exact());
-  static constexpr std::int64_t kBytes = kTileK * kTileN * kBits / 8;
+using TileU4 = Tile<kMarlinU4, 4, kTileK, kTileN>;
+using TileU8 = Tile<kMarlinU8, 8, kTileK, kTileN>;
+using TileA8U4 = Tile<kMarlinA8U4, 4, kTileA8, kTileA8>;
+using TileA8U8 = Tile<kMarlinA8U8, 8, kTileA8, kTileA8>;
 
-  /// The tile whose first code stands at `tile`, as words at `out`.
-  static void pack(const std::uint8_t* tile, std::byte* out) {
-    std::array<std::uint32_t, kGather.kWords> words;
-    for (int w = 0; w < kGather.kWords; ++w) {
-      const std::uint8_t* from = tile + kGather.of_word[w];
-      [&]<std::size_t... F>(std::index_sequence<F...>) {
-        words[w] = ((std::uint32_t{from[kGather.of_field[F]]} << (kBits * F)) | ...);
-      }
-      (std::make_index_sequence<kGather.kFields>{});
+/// `prepare(block, k0, n0)` may change the codes before they are packed.
+template <class Tile, class Prepare>
+void pack_tiles(const Codes& codes, ScalarType type, ColumnWindow window, std::span<std::byte> out,
+                RowOrder order, Prepare prepare) {
+  for_each_block(
+      codes, type, window.first,
+      [&](CodeBlock& block, std::int64_t k0, std::int64_t n0) {
+        prepare(block, k0, n0);
+        pack_block<Tile>(block, k0, window.first + n0, window.total, out);
+      },
+      order);
+}
+
+/// `finish(block, k0, n0)` may change the codes after they were unpacked.
+template <class Tile, class Finish>
+void unpack_tiles(std::span<const std::byte> words, ColumnWindow window, Codes& codes, RowOrder order,
+                  Finish finish) {
+  fill_blocks(
+      codes,
+      [&](CodeBlock& block, std::int64_t k0, std::int64_t n0) {
+        unpack_block<Tile>(words, k0, window.first + n0, window.total, block);
+        finish(block, k0, n0);
+      },
+      order);
+}
+
+constexpr auto kAsTheyAre = [](CodeBlock&, std::int64_t, std::int64_t) {};
+
+/// Calls change(code, zero) on every code of a block that begins at (k0, n0).
+template <class Change>
+void change_codes(CodeBlock& block, std::int64_t k0, std::int64_t n0, const Recoding& recoding,
+                  Change change) {
+  for (int n = 0; n < block.cols; ++n)
+    for (int k = 0; k < block.rows;) {
+      const std::int64_t group = (k0 + k) / recoding.rows_per_group;
+      const auto end =
+          static_cast<int>(std::min<std::int64_t>(block.rows, (group + 1) * recoding.rows_per_group - k0));
+      const auto zero = static_cast<std::uint8_t>(
+          recoding.zero_points ? (*recoding.zero_points)(group, n0 + n) : recoding.zero);
+      for (std::uint8_t* code = block.codes.data() + n * kBlockRows; k < end; ++k)
+        code[k] = change(code[k], zero);
     }
-    std::memcpy(out, words.data(), sizeof words);
-  }
-
-  static void unpack(const std::byte* in, std::uint8_t* tile) {
-    std::array<std::uint32_t, kGather.kWords> words;
-    std::memcpy(words.data(), in, sizeof words);
-    for (int w = 0; w < kGather.kWords; ++w) {
-      std::uint8_t* to = tile + kGather.of_word[w];
-      [&]<std::size_t... F>(std::index_sequence<F...>) {
-        ((to[kGather.of_field[F]] =
-              static_cast<std::uint8_t>((words[w] >> (kBits * F)) & ((1u << kBits) - 1))),
-         ...);
-      }
-      (std::make_index_sequence<kGather.kFields>{});
-    }
-  }
-
-  /// Byte offset of the tile with the code (k, n), n counted in the whole matrix.
-  static std::int64_t offset(std::int64_t k, std::int64_t n, N total) {
-    return k / kTileK * (total.value / kTileN * kBytes) + n / kTileN * kBytes;
-  }
-};
-
-template <class Tile>
-void pack_tiles(const Codes& codes, ScalarType type, ColumnWindow window, std::span<std::byte> out) {
-  for_each_block(codes, type, window.first, [&](const CodeBlock& block, std::int64_t k0, std::int64_t n0) {
-    for (int k = 0; k < block.rows; k += kTileK)
-      Tile::pack(block.codes.data() + k, out.data() + Tile::offset(k0 + k, window.first + n0, window.total));
-  });
 }
 
 template <class Tile>
-void unpack_tiles(std::span<const std::byte> words, ColumnWindow window, Codes& codes) {
-  fill_blocks(codes, [&](CodeBlock& block, std::int64_t k0, std::int64_t n0) {
-    for (int k = 0; k < block.rows; k += kTileK)
-      Tile::unpack(words.data() + Tile::offset(k0 + k, window.first + n0, window.total),
-                   block.codes.data() + k);
-  });
+void require_tiles(const Codes& codes, ColumnWindow window, RowOrder order, std::size_t bytes) {
+  const K k{codes.rows()};
+  const std::int64_t columns[] = {codes.cols(), window.total.value, window.first};
+  if (k.value <= 0 || codes.cols() <= 0 || k.value % Tile::kRows != 0 ||
+      std::ranges::any_of(columns, [](std::int64_t n) { return n % Tile::kCols != 0; }) || window.first < 0 ||
+      window.first + codes.cols() > window.total.value)
+    throw Error{ErrorKind::unsupported,
+                fmt::format("Marlin packs K % {} == 0 and N % {} == 0; here K = {}, N = {}", Tile::kRows,
+                            Tile::kCols, k.value, window.total.value)};
+  if (const std::size_t needed = packed_bytes(k, window.total, unsigned_integer(Tile::kBits));
+      bytes != needed)
+    throw Error{ErrorKind::bad_input, fmt::format("K = {}, N = {}, {} bits are {} bytes packed, not {}",
+                                                  k.value, window.total.value, Tile::kBits, needed, bytes)};
+  if (!order.empty() && std::ssize(order) != k.value)
+    throw Error{ErrorKind::bad_input, fmt::format("an order of {} rows for K = {}", order.size(), k.value)};
 }
 
-using TileU4 = MarlinTile<kMarlinU4, 4>;
-using TileU8 = MarlinTile<kMarlinU8, 8>;
-
-void require_tiles(const Codes& codes, ScalarType type, ColumnWindow window, std::size_t bytes) {
+void require_bits(ScalarType type) {
   if (type.bits != 4 && type.bits != 8)
     throw Error{ErrorKind::unsupported,
                 fmt::format("Marlin packs 4- and 8-bit codes, not {}-bit", type.bits)};
-  const K k{codes.rows()};
-  const std::int64_t columns[] = {codes.cols(), window.total.value, window.first};
-  if (k.value <= 0 || codes.cols() <= 0 || k.value % kTileK != 0 ||
-      std::ranges::any_of(columns, [](std::int64_t n) { return n % kTileN != 0; }) || window.first < 0 ||
-      window.first + codes.cols() > window.total.value)
-    throw Error{ErrorKind::unsupported,
-                fmt::format("Marlin packs K % {} == 0 and N % {} == 0; here K = {}, N = {}", kTileK, kTileN,
-                            k.value, window.total.value)};
-  if (const std::size_t needed = packed_bytes(k, window.total, type); bytes != needed)
-    throw Error{ErrorKind::bad_input, fmt::format("K = {}, N = {}, {} bits are {} bytes packed, not {}",
-                                                  k.value, window.total.value, type.bits, needed, bytes)};
 }
 
 /// 32 codes of kBits each are kBits words.
@@ -231,15 +228,56 @@ void with_bits(int bits, Work work) {
 
 }  // namespace
 
-void pack_marlin(const Codes& codes, ScalarType type, ColumnWindow window, std::span<std::byte> out) {
-  require_tiles(codes, type, window, out.size());
-  type.bits == 4 ? pack_tiles<TileU4>(codes, type, window, out)
-                 : pack_tiles<TileU8>(codes, type, window, out);
+void pack_marlin(const Codes& codes, ScalarType type, ColumnWindow window, std::span<std::byte> out,
+                 RowOrder order) {
+  const auto pack = [&]<class Tile>(Tile) {
+    require_tiles<Tile>(codes, window, order, out.size());
+    pack_tiles<Tile>(codes, type, window, out, order, kAsTheyAre);
+  };
+  require_bits(type);
+  type.bits == 4 ? pack(TileU4{}) : pack(TileU8{});
 }
 
-void unpack_marlin(std::span<const std::byte> words, ScalarType type, ColumnWindow window, Codes& codes) {
-  require_tiles(codes, type, window, words.size());
-  type.bits == 4 ? unpack_tiles<TileU4>(words, window, codes) : unpack_tiles<TileU8>(words, window, codes);
+void unpack_marlin(std::span<const std::byte> words, ScalarType type, ColumnWindow window, Codes& codes,
+                   RowOrder order) {
+  const auto unpack = [&]<class Tile>(Tile) {
+    require_tiles<Tile>(codes, window, order, words.size());
+    unpack_tiles<Tile>(words, window, codes, order, kAsTheyAre);
+  };
+  require_bits(type);
+  type.bits == 4 ? unpack(TileU4{}) : unpack(TileU8{});
+}
+
+void pack_marlin_a8(const Codes& codes, ScalarType type, ColumnWindow window, std::span<std::byte> out,
+                    const Recoding* recoding) {
+  require_bits(type);
+  if (type.bits == 8) {
+    require_tiles<TileA8U8>(codes, window, {}, out.size());
+    return pack_tiles<TileA8U8>(codes, type, window, out, {}, kAsTheyAre);
+  }
+  require_tiles<TileA8U4>(codes, window, {}, out.size());
+  if (!recoding) return pack_tiles<TileA8U4>(codes, type, window, out, {}, kAsTheyAre);
+  pack_tiles<TileA8U4>(codes, type, window, out, {}, [&](CodeBlock& block, std::int64_t k0, std::int64_t n0) {
+    change_codes(block, k0, n0, *recoding, [](std::uint8_t code, std::uint8_t zero) {
+      return static_cast<std::uint8_t>(code >= zero ? code - zero : 15 - code);
+    });
+  });
+}
+
+void unpack_marlin_a8(std::span<const std::byte> words, ScalarType type, ColumnWindow window, Codes& codes,
+                      const Recoding* recoding) {
+  require_bits(type);
+  if (type.bits == 8) {
+    require_tiles<TileA8U8>(codes, window, {}, words.size());
+    return unpack_tiles<TileA8U8>(words, window, codes, {}, kAsTheyAre);
+  }
+  require_tiles<TileA8U4>(codes, window, {}, words.size());
+  if (!recoding) return unpack_tiles<TileA8U4>(words, window, codes, {}, kAsTheyAre);
+  unpack_tiles<TileA8U4>(words, window, codes, {}, [&](CodeBlock& block, std::int64_t k0, std::int64_t n0) {
+    change_codes(block, k0, n0, *recoding, [](std::uint8_t code, std::uint8_t zero) {
+      return static_cast<std::uint8_t>(code + zero <= 15 ? code + zero : 15 - code);
+    });
+  });
 }
 
 void pack_along_k(const Codes& codes, int bits, WordGrid grid, std::int64_t first_column,

@@ -21,13 +21,34 @@ constexpr std::size_t packed_bytes(K k, N n, ScalarType type) {
          static_cast<std::size_t>(type.bits) / 8;
 }
 
+/// order[k] = the row of the matrix that stands at packed row k, a permutation; empty: all stand at their
+/// own.
+using RowOrder = std::span<const std::int32_t>;
+
 /// Marlin: 16 x 64 tiles, kMarlinU4 or kMarlinU8 inside. `out` holds the whole matrix and may be unaligned.
 /// Throws Error{unsupported} unless K % 16 == 0, N, the window's total and first % 64 == 0 and the type has 4
 /// or 8 bits, Error{bad_input} for a code above the type's maximum (the first one in memory order, at any
 /// number of threads).
-void pack_marlin(const Codes& codes, ScalarType type, ColumnWindow window, std::span<std::byte> out);
+void pack_marlin(const Codes& codes, ScalarType type, ColumnWindow window, std::span<std::byte> out,
+                 RowOrder order = {});
 /// The inverse; `codes` has its size and receives the window's columns.
-void unpack_marlin(std::span<const std::byte> words, ScalarType type, ColumnWindow window, Codes& codes);
+void unpack_marlin(std::span<const std::byte> words, ScalarType type, ColumnWindow window, Codes& codes,
+                   RowOrder order = {});
+
+/// 4-bit codes as sign and magnitude around their zero, which a kernel turns into FP8 with two bit
+/// operations: c - zero if c >= zero, else 15 - c. One to one for every zero in 0 .. 15.
+struct Recoding {
+  const ZeroCodes* zero_points = nullptr;  ///< (groups, columns of the window); null: `zero` everywhere
+  int zero = 8;
+  std::int64_t rows_per_group = 1;
+};
+
+/// Marlin with 8-bit activations: 32 x 32 tiles, kMarlinA8U4 (recoded, if `recoding`) or kMarlinA8U8 inside.
+/// Errors as for pack_marlin, with K and N % 32.
+void pack_marlin_a8(const Codes& codes, ScalarType type, ColumnWindow window, std::span<std::byte> out,
+                    const Recoding* recoding = nullptr);
+void unpack_marlin_a8(std::span<const std::byte> words, ScalarType type, ColumnWindow window, Codes& codes,
+                      const Recoding* recoding = nullptr);
 
 /// A stream of bits down k per column, lowest bits first, cut into words; where the words stand.
 struct WordGrid {

@@ -63,6 +63,12 @@ std::vector<Eigen::Index> columns_in(ScaleOrder order, std::int64_t count) {
     case ScaleOrder::single:
       gather_chunks<kMarlinScalesSingle>(columns);
       break;
+    case ScaleOrder::quad:
+      gather_chunks<kMarlinScalesQuad>(columns);
+      break;
+    case ScaleOrder::sparse:
+      gather_chunks<kMarlinScalesSparse>(columns);
+      break;
   }
   return columns;
 }
@@ -96,8 +102,14 @@ void store_scales(const MatrixF& scales, DType dtype, ScaleGrid grid, ColumnWind
           fail("another one than its neighbour's, with which it would share its place");
         continue;
       }
-      if (!std::isfinite(scale) || !store_exactly(scale, dtype, to))
+      const float stored = scale * grid.factor;
+      if (!std::isfinite(scale) || !is_representable(scale, dtype))
         fail(fmt::format("no finite {} number", info(dtype).name));
+      if (grid.factor != 1 &&
+          (!std::isfinite(stored) || stored / grid.factor != scale || !is_representable(stored, dtype)))
+        fail(fmt::format("and its {} times is {}, no finite {} number", grid.factor, stored,
+                         info(dtype).name));
+      store_exactly(stored, dtype, to);
     }
 }
 
@@ -110,11 +122,16 @@ void load_scales(std::span<const std::byte> bytes, DType dtype, ScaleGrid grid, 
   for (Eigen::Index group = 0; group < scales.rows(); ++group)
     for (std::size_t i = 0; i < columns.size(); ++i) {
       const std::int64_t n = window.first + static_cast<std::int64_t>(i);
-      const float scale = load_float(
+      const float stored = load_float(
           bytes.data() + static_cast<std::size_t>(group * grid.group_stride + place(n, grid)) * size, dtype);
-      if (!std::isfinite(scale))
+      if (!std::isfinite(stored))
         throw Error{ErrorKind::bad_input, fmt::format("the scale of group {}, column {} is not finite", group,
                                                       window.first + columns[i])};
+      const float scale = stored / grid.factor;
+      if (grid.factor != 1 && (scale * grid.factor != stored || !is_representable(scale, dtype)))
+        throw Error{ErrorKind::bad_input,
+                    fmt::format("group {}, column {} stores {}, which is not {} times an {} number", group,
+                                window.first + columns[i], stored, grid.factor, info(dtype).name)};
       scales(group, columns[i]) = scale;
     }
 }

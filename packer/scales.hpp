@@ -14,6 +14,8 @@ enum class ScaleOrder {
   plain,    ///< column n at n
   grouped,  ///< kMarlinScalesGrouped in every 64 columns
   single,   ///< kMarlinScalesSingle in every 32 columns
+  quad,     ///< kMarlinScalesQuad in every 64 columns
+  sparse,   ///< kMarlinScalesSparse in every 8 columns
 };
 
 /// What a Marlin kernel with 16-bit activations reads: grouped if there is more than one group, else single.
@@ -24,7 +26,18 @@ constexpr ScaleOrder marlin_scale_order(Groups groups) {
 
 /// Columns a row must be a multiple of.
 constexpr int chunk_of(ScaleOrder order) {
-  return order == ScaleOrder::grouped ? 64 : order == ScaleOrder::single ? 32 : 1;
+  switch (order) {
+    case ScaleOrder::plain:
+      return 1;
+    case ScaleOrder::single:
+      return 32;
+    case ScaleOrder::sparse:
+      return 8;
+    case ScaleOrder::grouped:
+    case ScaleOrder::quad:
+      return 64;
+  }
+  return 64;
 }
 
 /// Where the elements of a (groups, N) matrix stand, in elements.
@@ -32,8 +45,11 @@ struct ScaleGrid {
   std::int64_t group_stride, column_stride;
   ScaleOrder order = ScaleOrder::plain;
   std::int64_t columns_per_scale = 1;  ///< Scheme's; only in plain order
+  float factor = 1;                    ///< a power of two: what is stored is the scale times this
 
-  static ScaleGrid rows(N total, ScaleOrder order = ScaleOrder::plain) { return {total.value, 1, order}; }
+  static ScaleGrid rows(N total, ScaleOrder order = ScaleOrder::plain, float factor = 1) {
+    return {total.value, 1, order, 1, factor};
+  }
   static ScaleGrid columns(Groups groups) { return {1, groups.value}; }  ///< (N, groups) row-major
 };
 
@@ -44,7 +60,8 @@ struct ScaleGrid {
 void store_scales(const MatrixF& scales, DType dtype, ScaleGrid grid, ColumnWindow window,
                   std::span<std::byte> out);
 
-/// The inverse; `scales` has its size. Throws Error{bad_input} for an infinity or a NaN.
+/// The inverse; `scales` has its size. Throws Error{bad_input} for an infinity, a NaN, or a stored value that
+/// is not factor times a number of `dtype`.
 void load_scales(std::span<const std::byte> bytes, DType dtype, ScaleGrid grid, ColumnWindow window,
                  MatrixF& scales);
 

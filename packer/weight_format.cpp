@@ -38,6 +38,9 @@ std::span<const WeightFormat> weight_formats() {
       formats::ct_pack_quantized(),  // before int: what is written, unless a checkpoint came the other way
       formats::ct_int_quantized(),
       formats::hqq(),
+      formats::marlin_a8(),
+      formats::marlin_24(),
+      formats::ct_marlin_24(),
   };
   return table;
 }

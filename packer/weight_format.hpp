@@ -47,7 +47,8 @@ struct WeightFormat {
 
   /// The zero points it stores are lowest_zero .. lowest_zero + 2^bits - 1.
   int lowest_zero = 0;
-  bool only_24 = false;  ///< stores two of every four codes: `write` refuses others that are not the zero
+  /// It holds only matrices with two zeros in every four rows of a column (is_24 of packer/sparse24.hpp).
+  bool only_24 = false;
 
   /// nullopt: not this row's tensors. `parts` come without companions. Throws Error{bad_input} if they
   /// contradict each other, Error{unsupported} for a variety that is known and not read.

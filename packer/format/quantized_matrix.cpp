@@ -49,6 +49,7 @@ std::string to_string(const Scheme& scheme) {
   if (scheme.zero_points == ZeroPoints::floating) text += ", float zeros";
   if (scheme.act_order) text += ", act_order";
   if (scheme.global_scale != GlobalScale::none) text += ", global scale";
+  if (scheme.activations) text += std::string{", for "} + info(*scheme.activations).name + " activations";
   return text;
 }
 

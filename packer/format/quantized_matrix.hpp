@@ -44,6 +44,9 @@ struct Scheme {
   std::int64_t columns_per_scale = 1;
   static constexpr std::int64_t kAllColumns = 0;
   bool scales_divide = false;  ///< weight = value(code) / scale (GPTQModel's FP8); no scale is 0 then
+  /// What the kernel multiplies with, where a layout depends on it (F16, BF16, F8_E4M3, I8); nullopt: the
+  /// format's usual one.
+  std::optional<DType> activations = {};
 
   /// The last group may be short.
   constexpr Groups groups(K k) const {

@@ -8,6 +8,9 @@ namespace mpk::formats {
 
 WeightFormat marlin();
 WeightFormat marlin_original();
+WeightFormat marlin_a8();
+WeightFormat marlin_24();
+WeightFormat ct_marlin_24();
 WeightFormat gptq();
 WeightFormat gptq_v2();
 WeightFormat ct_float_quantized();

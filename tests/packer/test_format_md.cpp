@@ -95,6 +95,7 @@ TEST_CASE("worked examples: one element", "[format.md]") {
 TEST_CASE("scale orders", "[format.md]") {
   CHECK(mentions(format_md(), "grouped, columns 0 ..:   " + first_columns(ScaleOrder::grouped)));
   CHECK(mentions(format_md(), "single, columns 0 ..:    " + first_columns(ScaleOrder::single)));
+  CHECK(mentions(format_md(), "grouped-quad, columns 0 ..: " + first_columns(ScaleOrder::quad)));
 }
 
 TEST_CASE("symmetric zeros of gptq", "[format.md]") {

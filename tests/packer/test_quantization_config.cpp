@@ -91,19 +91,31 @@ TEST_CASE("scales of another dtype need no gptq rule, for none can say so", "[co
 }
 
 TEST_CASE("the kernel layout names itself, so that no engine takes it for something else", "[config]") {
-  CHECK(config("marlin", kMixed) ==
-        Json{{"quant_method", "marlin-pack"},
-             {"checkpoint_format", "marlin"},
-             {"bits", 4},
-             {"group_size", 128},
-             {"scale_dtype", "F16"},
-             {"sym", true},
-             {"desc_act", false},
-             {"lm_head", false},
-             {"overrides",
-              {{"model.layers.0.mlp.down_proj", {{"bits", 8}, {"group_size", 32}, {"scale_dtype", "F16"}}},
-               {"model.layers.10.mlp.down_proj", {{"bits", 4}, {"group_size", -1}, {"scale_dtype", "F16"}}}}},
-             {"ignore", {"lm_head", "model.layers.0.self_attn.v_proj"}}});
+  CHECK(config("marlin", kMixed) == Json{{"quant_method", "marlin-pack"},
+                                         {"checkpoint_format", "marlin"},
+                                         {"type", "u4b8"},
+                                         {"bits", 4},
+                                         {"group_size", 128},
+                                         {"scale_dtype", "F16"},
+                                         {"zero_points", false},
+                                         {"act_order", false},
+                                         {"lm_head", false},
+                                         {"overrides",
+                                          {{"model.layers.0.mlp.down_proj",
+                                            {{"type", "u8b128"},
+                                             {"bits", 8},
+                                             {"group_size", 32},
+                                             {"scale_dtype", "F16"},
+                                             {"zero_points", false},
+                                             {"act_order", false}}},
+                                           {"model.layers.10.mlp.down_proj",
+                                            {{"type", "u4b8"},
+                                             {"bits", 4},
+                                             {"group_size", -1},
+                                             {"scale_dtype", "F16"},
+                                             {"zero_points", false},
+                                             {"act_order", false}}}}},
+                                         {"ignore", {"lm_head", "model.layers.0.self_attn.v_proj"}}});
 }
 
 TEST_CASE("a module cannot be quantized and unquantized", "[config]") {

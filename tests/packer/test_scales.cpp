@@ -19,6 +19,13 @@ std::int64_t position(ScaleOrder order, std::int64_t n) {
       return 64 * (n / 64) + 8 * (n % 8) + n % 64 / 8;
     case ScaleOrder::single:
       return 32 * (n / 32) + 8 * (n % 8 / 2) + 2 * (n % 32 / 8) + n % 2;
+    case ScaleOrder::quad: {
+      const std::int64_t grouped = 64 * (n / 64) + 8 * (n % 8) + n % 64 / 8;
+      const std::int64_t in_four[] = {0, 2, 1, 3};
+      return grouped / 4 * 4 + in_four[grouped % 4];
+    }
+    case ScaleOrder::sparse:
+      return 8 * (n / 8) + 2 * (n % 4) + n % 8 / 4;
     case ScaleOrder::plain:
       break;
   }
@@ -40,7 +47,8 @@ std::vector<std::byte> stored(const MatrixF& scales, DType dtype, ScaleOrder ord
 }  // namespace
 
 TEST_CASE("each scale sits at its position and comes back", "[scales]") {
-  const auto order = GENERATE(ScaleOrder::plain, ScaleOrder::grouped, ScaleOrder::single);
+  const auto order = GENERATE(ScaleOrder::plain, ScaleOrder::grouped, ScaleOrder::single, ScaleOrder::quad,
+                              ScaleOrder::sparse);
   const auto dtype = GENERATE(DType::F16, DType::BF16);
   const Groups groups{GENERATE(1, 2, 5)};
   const N n{GENERATE(64, 128, 320)};

@@ -175,7 +175,7 @@ TEST_CASE("no format takes what has no type, no scale dtype or no size", "[forma
     CAPTURE(format.name);
     CHECK(format.refusal(scheme({4, 0}, kChannelwise), K{256}, N{256}));
     CHECK(format.refusal(scheme({4, 7}, kChannelwise), K{256}, N{256}));
-    CHECK(format.refusal(scheme(kE4M3, kChannelwise), K{256}, N{256}));
+    CHECK(format.refusal(scheme(kE2M1, kChannelwise), K{256}, N{256}));
     CHECK(format.refusal(scheme(kU4B8, kChannelwise, DType::F32), K{256}, N{256}));
     CHECK(format.refusal(scheme(kU4B8, 0), K{256}, N{256}));
     CHECK(format.refusal(scheme(kU4B8, -128), K{256}, N{256}));
