@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "packer/format/error.hpp"
+#include "packer/io/json_file.hpp"
 #include "packer/io/sha256.hpp"
 
 namespace mpk {
@@ -16,6 +17,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int kManifestVersion = 1;
+constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 30;
 constexpr const char* kSelfHash = "manifest_sha256";
 constexpr const char* kFateNames[] = {"quantized", "copied", "tied", "dropped"};  // indexed by Fate
 
@@ -129,6 +131,16 @@ std::vector<T> rows_from(const Json& array, T (*from)(const Json&)) {
   return rows;
 }
 
+/// What types do not say. `rows_per_group` divides by them, loops run over them.
+void check_sizes(const Manifest& manifest) {
+  for (const ManifestLayer& layer : manifest.layers) {
+    const std::int64_t group_size = group_size_number(layer.scheme);
+    if (layer.k.value < 1 || layer.n.value < 1 || group_size < -1 || group_size == 0)
+      throw malformed(fmt::format("layer {}: k {}, n {}, group_size {} are no sizes", layer.module,
+                                  layer.k.value, layer.n.value, group_size));
+  }
+}
+
 std::string text_of(const Json& j) {
   return j.dump(1) + "\n";
 }
@@ -163,6 +175,7 @@ std::string serialize(const Manifest& manifest) {
 
 Manifest parse_manifest(const std::string& text) {
   try {
+    parse_json(text, {.max_bytes = kMaxBytes});  // refuses depths that the recursion of dump() cannot take
     const Json j = Json::parse(text);
     if (!j.is_object() || !j.contains("marlin_pack") || !j.contains(kSelfHash))
       throw malformed("not a manifest of marlin-pack");
@@ -183,6 +196,9 @@ Manifest parse_manifest(const std::string& text) {
     manifest.tensors = rows_from(j.at("tensors"), tensor_from);
     manifest.source = rows_from(j.at("source"), source_from);
     manifest.files = rows_from(j.at("files"), file_from);
+    check_sizes(manifest);
+    // The hash shows damage; this shows what was never written here: unknown keys, numbers that do not fit.
+    if (serialize(manifest) != text) throw malformed("not as marlin-pack writes it");
     return manifest;
   } catch (const nlohmann::json::exception& e) {
     throw malformed(e.what());
