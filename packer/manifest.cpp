@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "packer/format/error.hpp"
+#include "packer/io/json_file.hpp"
 #include "packer/io/sha256.hpp"
 
 namespace mpk {
@@ -16,6 +17,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int kManifestVersion = 2;
+constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 30;
 constexpr const char* kSelfHash = "manifest_sha256";
 constexpr const char* kFateNames[] = {"quantized", "copied", "tied", "dropped",
                                       "converted"};  // indexed by Fate
@@ -53,6 +55,7 @@ void add_scheme(Json& j, const Scheme& scheme) {
     j["global_scale"] = kGlobalNames[static_cast<int>(scheme.global_scale)];
   if (scheme.columns_per_scale != 1) j["columns_per_scale"] = scheme.columns_per_scale;
   if (scheme.scales_divide) j["scales_divide"] = true;
+  if (scheme.activations) j["activations"] = info(*scheme.activations).name;
 }
 
 Scheme scheme_from(const Json& j) {
@@ -70,6 +73,7 @@ Scheme scheme_from(const Json& j) {
         named<GlobalScale>(j["global_scale"].get<std::string>(), kGlobalNames, "global_scale");
   scheme.columns_per_scale = j.value("columns_per_scale", std::int64_t{1});
   scheme.scales_divide = j.value("scales_divide", false);
+  if (j.contains("activations")) scheme.activations = dtype_of(j["activations"]);
   return scheme;
 }
 
@@ -227,6 +231,16 @@ std::vector<T> rows_from(const Json& array, T (*from)(const Json&)) {
   return rows;
 }
 
+/// What types do not say. `rows_per_group` divides by them, loops run over them.
+void check_sizes(const Manifest& manifest) {
+  for (const ManifestLayer& layer : manifest.layers) {
+    const std::int64_t group_size = group_size_number(layer.scheme);
+    if (layer.k.value < 1 || layer.n.value < 1 || group_size < -1 || group_size == 0)
+      throw malformed(fmt::format("layer {}: k {}, n {}, group_size {} are no sizes", layer.module,
+                                  layer.k.value, layer.n.value, group_size));
+  }
+}
+
 std::string text_of(const Json& j) {
   return j.dump(1) + "\n";
 }
@@ -262,6 +276,7 @@ std::string serialize(const Manifest& manifest) {
 
 Manifest parse_manifest(const std::string& text) {
   try {
+    parse_json(text, {.max_bytes = kMaxBytes});  // refuses depths that the recursion of dump() cannot take
     const Json j = Json::parse(text);
     if (!j.is_object() || !j.contains("marlin_pack") || !j.contains(kSelfHash))
       throw malformed("not a manifest of marlin-pack");
@@ -286,6 +301,9 @@ Manifest parse_manifest(const std::string& text) {
       manifest.origin =
           CheckpointOrigin{j["origin"].at("family").get<std::string>(), j["origin"].at("quantization_config"),
                            j["origin"].at("files").get<std::map<std::string, std::string>>()};
+    check_sizes(manifest);
+    // The hash shows damage; this shows what was never written here: unknown keys, numbers that do not fit.
+    if (serialize(manifest) != text) throw malformed("not as marlin-pack writes it");
     return manifest;
   } catch (const nlohmann::json::exception& e) {
     throw malformed(e.what());
