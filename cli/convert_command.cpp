@@ -16,7 +16,7 @@ namespace mpk {
 namespace {
 
 struct ConvertOptions {
-  std::string source, destination, dtype, scale_dtype, zeros = "auto", device = "auto", json;
+  std::string source, destination, dtype, scale_dtype, activations, zeros = "auto", device = "auto", json;
   std::vector<std::string> targets;
   bool widen = false, pad = true, check = true, verify = false;
   std::uint64_t max_shard_size = 5'000'000'000, memory = 0;
@@ -26,6 +26,12 @@ struct ConvertOptions {
 const std::map<std::string, DType>& dtype_names() {
   static const std::map<std::string, DType> names{
       {"float16", DType::F16}, {"bfloat16", DType::BF16}, {"float32", DType::F32}};
+  return names;
+}
+
+const std::map<std::string, DType>& activation_names() {
+  static const std::map<std::string, DType> names{
+      {"float16", DType::F16}, {"bfloat16", DType::BF16}, {"fp8", DType::F8_E4M3}, {"int8", DType::I8}};
   return names;
 }
 
@@ -44,6 +50,7 @@ ConvertJob job_from(const ConvertOptions& o) {
   job.recode.widen = o.widen;
   job.recode.pad = o.pad;
   job.recode.scale_dtype = dtype_from(o.scale_dtype);
+  if (!o.activations.empty()) job.recode.activations = activation_names().at(o.activations);
   job.float_dtype = dtype_from(o.dtype);
   job.zeros = o.zeros;
   job.max_shard_bytes = o.max_shard_size;

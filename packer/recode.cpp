@@ -9,6 +9,7 @@
 
 #include "packer/format/error.hpp"
 #include "packer/format/float_bits.hpp"
+#include "packer/sparse24.hpp"
 
 namespace mpk {
 namespace {
@@ -86,7 +87,7 @@ void widen(std::vector<Candidate>& candidates) {
   });
 }
 
-void change_scale_dtype(std::vector<Candidate>& candidates, const MatrixFacts& facts) {
+void change_scale_dtype(std::vector<Candidate>& candidates, const MatrixFacts& facts, DType preferred) {
   branch(candidates, [&](const Candidate& from, std::vector<Candidate>& out) {
     const DType now = from.scheme.scale_dtype;
     if (now == DType::F8_E4M3 || now == DType::F8_E8M0) return;
@@ -97,7 +98,7 @@ void change_scale_dtype(std::vector<Candidate>& candidates, const MatrixFacts& f
                                                   : 0;
       if (std::isinf(error)) continue;
       Candidate next =
-          from.then(error == 0 ? 2 : 10, fmt::format("scales {} -> {}", info(now).name, info(dtype).name));
+          from.then(error == 0 ? 2 : dtype == preferred ? 10 : 12, fmt::format("scales {} -> {}", info(now).name, info(dtype).name));
       next.scheme.scale_dtype = dtype;
       next.scale_error = error;
       out.push_back(next);
@@ -149,15 +150,16 @@ std::vector<std::pair<K, N>> sizes(K k, N n, const Scheme& scheme, bool pad) {
   return result;
 }
 
-std::optional<Recoding> try_row(const WeightFormat& row, const Geometry& from, const Candidate& candidate,
+std::optional<Route> try_row(const WeightFormat& row, const Geometry& from, const Candidate& candidate,
                                 const MatrixFacts& facts, bool pad) {
   const Scheme& scheme = candidate.scheme;
   if (stores_zeros(scheme) && stores_zeros(from.scheme) &&
       (facts.lowest_zero < row.lowest_zero || facts.highest_zero > scheme.type.max_code() + row.lowest_zero))
     return std::nullopt;
+  if (row.only_24 && !facts.is_24) return std::nullopt;
   for (const auto& [k, n] : sizes(from.k, from.n, scheme, pad)) {
     if (row.refusal(scheme, k, n)) continue;
-    Recoding found{&row, {scheme, k, n}, candidate.scale_error, candidate.notes};
+    Route found{&row, {scheme, k, n}, candidate.scale_error, candidate.notes};
     if (k != from.k || n != from.n)
       found.notes.push_back(fmt::format("padded with zero weights from {} x {} to {} x {}", from.k.value,
                                         from.n.value, k.value, n.value));
@@ -170,6 +172,8 @@ std::optional<Recoding> try_row(const WeightFormat& row, const Geometry& from, c
 std::string why_not(const Geometry& from, const MatrixFacts& facts,
                     std::span<const WeightFormat* const> rows) {
   const WeightFormat& row = *rows.front();
+  if (row.only_24 && !facts.is_24)
+    return fmt::format("{} holds codes with two zeros in every four of a column, and these are not so", row.name);
   if (stores_zeros(from.scheme) && !row.refusal(from.scheme, from.k, from.n))
     return fmt::format("zero points from {} to {}; {} stores {} to {}{}", facts.lowest_zero,
                        facts.highest_zero, row.name, row.lowest_zero,
@@ -198,27 +202,29 @@ void MatrixFacts::add(const QuantizedMatrix& q) {
     const float scale = q.scales.data()[i];
     f16_error = std::max(f16_error, rounding_error(scale, DType::F16));
     bf16_error = std::max(bf16_error, rounding_error(scale, DType::BF16));
-    negative_scales |= scale < 0;
   }
+  is_24 = is_24 && mpk::is_24(q);
 }
 
-std::string Recoding::exactness() const {
+std::string Route::exactness() const {
   return exact() ? "exact"
                  : fmt::format("rescaled (scales off by at most {:.1e} of themselves)", scale_error);
 }
 
-std::variant<Recoding, std::string> find_recoding(const Geometry& from, const MatrixFacts& facts,
+std::variant<Route, std::string> find_route(const Geometry& from, const MatrixFacts& facts,
                                                   std::span<const WeightFormat* const> rows,
                                                   const RecodeOptions& options) {
   std::vector<Candidate> candidates{{from.scheme}};
   change_zeros(candidates, facts);
   if (options.widen) widen(candidates);
-  change_scale_dtype(candidates, facts);
+  change_scale_dtype(candidates, facts, options.preferred_scale_dtype);
   if (options.scale_dtype)
     std::erase_if(candidates, [&](const Candidate& c) {
       const DType dtype = c.scheme.scale_dtype;
       return dtype != *options.scale_dtype && dtype != DType::F8_E4M3 && dtype != DType::F8_E8M0;
     });
+  if (options.activations)
+    for (Candidate& candidate : candidates) candidate.scheme.activations = options.activations;
   split_groups(candidates, from.k);
   change_spelling(candidates);
   std::ranges::stable_sort(candidates, {}, &Candidate::steps);
@@ -233,6 +239,7 @@ std::variant<Recoding, std::string> find_recoding(const Geometry& from, const Ma
 }
 
 bool needs_facts(const Scheme& from, std::span<const WeightFormat* const> rows) {
+  if (std::ranges::any_of(rows, &WeightFormat::only_24)) return true;
   if (stores_zeros(from))
     return std::ranges::any_of(rows, [&](const WeightFormat* row) {
       return row->lowest_zero != 0 || row->refusal(from, K{1 << 14}, N{1 << 14}).has_value();

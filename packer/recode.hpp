@@ -16,7 +16,7 @@ struct MatrixFacts {
   int lowest_zero = 1 << 15, highest_zero = -1;  ///< of stored integer zero points
   bool zeros_are_middle = false;                 ///< all of them 2^(bits-1)
   double f16_error = 0, bf16_error = 0;          ///< largest relative error of a scale rounded to that dtype
-  bool negative_scales = false;
+  bool is_24 = true;                      ///< no more than two of every four codes are not the zero
 
   void add(const QuantizedMatrix& q);
 };
@@ -29,7 +29,7 @@ struct RecodeOptions {
 };
 
 /// The way to a format.
-struct Recoding {
+struct Route {
   const WeightFormat* format;
   Geometry to;
   double scale_error = 0;               ///< largest relative error of a scale; 0: exact
@@ -40,11 +40,11 @@ struct Recoding {
 };
 
 /// The first row of `rows` that can hold the matrix, by the way with the fewest steps; or why none can.
-std::variant<Recoding, std::string> find_recoding(const Geometry& from, const MatrixFacts& facts,
+std::variant<Route, std::string> find_route(const Geometry& from, const MatrixFacts& facts,
                                                   std::span<const WeightFormat* const> rows,
                                                   const RecodeOptions& options);
 
-/// Whether find_recoding would look at the facts for such a pair, which cost a pass over the tensors.
+/// Whether find_route would look at the facts for such a pair, which cost a pass over the tensors.
 bool needs_facts(const Scheme& from, std::span<const WeightFormat* const> rows);
 
 /// Some columns of the matrix in their new form; columns that padding adds come with the last ones. Throws

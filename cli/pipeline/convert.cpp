@@ -24,7 +24,7 @@ namespace {
 /// One layer on its way into one target.
 struct LayerPlan {
   const PackedModule* module = nullptr;
-  std::optional<Recoding> way;  ///< nullopt: to floats
+  std::optional<Route> way;  ///< nullopt: to floats
   DType float_dtype = DType::F32;
   std::vector<PartSpec> parts;             ///< of one matrix
   std::vector<std::string> companions;     ///< suffixes copied from the source
@@ -221,13 +221,15 @@ class Conversion {
     const Geometry& from = module.stored.geometry;
     const bool look = job_.recode.scale_dtype.has_value() || needs_facts(from.scheme, rows);
     auto way = within("module " + module.name, [&] {
-      return find_recoding(from, look ? facts_of(module) : MatrixFacts{}, rows, job_.recode);
+      RecodeOptions options = job_.recode;
+      options.preferred_scale_dtype = source_.model_dtype() == DType::F16 ? DType::F16 : DType::BF16;
+      return find_route(from, look ? facts_of(module) : MatrixFacts{}, rows, options);
     });
     if (const auto* why = std::get_if<std::string>(&way)) {
       refusals_.push_back(fmt::format("{} to {}: {}", module.name, target, *why));
       return layer;
     }
-    layer.way = std::get<Recoding>(std::move(way));
+    layer.way = std::get<Route>(std::move(way));
     layer.parts = layer.way->format->specs(layer.way->to.scheme, layer.way->to.k, layer.way->to.n);
     return layer;
   }
@@ -240,7 +242,7 @@ class Conversion {
     if (!format || !format->writes())
       throw Error{ErrorKind::unsupported,
                   fmt::format("module {} came as {}, which is not written here", module.name, origin.layout)};
-    layer.way = Recoding{format, {origin.scheme, origin.k, origin.n}};
+    layer.way = Route{format, {origin.scheme, origin.k, origin.n}};
     layer.parts = origin.parts;
     layer.restored = origin.kept;
     return layer;

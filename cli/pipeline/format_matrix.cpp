@@ -64,12 +64,12 @@ FormatCell cell_of(const Scheme& scheme, const std::string& target) {
   RecodeOptions options;
   for (const bool widen : {false, true}) {
     options.widen = widen;
-    const auto way = find_recoding(from, usual_facts(scheme), rows, options);
+    const auto way = find_route(from, usual_facts(scheme), rows, options);
     if (const auto* why = std::get_if<std::string>(&way)) {
       if (!widen) continue;
       return {target, Outcome::refused, *why};
     }
-    const auto& found = std::get<Recoding>(way);
+    const auto& found = std::get<Route>(way);
     std::string detail;
     for (const std::string& note : found.notes) detail += (detail.empty() ? "" : "; ") + note;
     const Outcome outcome = widen                   ? Outcome::widened
