@@ -24,9 +24,14 @@ constexpr std::array kNibbleOfColumn = [] {
   return nibbles;
 }();
 
-/// Words of a block, row by row.
+/// Words of a block, those of eight columns one below the other: so the loops over k run along memory.
 constexpr int kBlockWords = kBlockCols / kColumnsPerWord;
 using WordBlock = std::array<std::uint32_t, kBlockRows * kBlockWords>;
+
+/// Byte offset of the word that holds the column n of the row k.
+std::int64_t word_offset(std::int64_t k, std::int64_t n, N total) {
+  return (k * total.value + n) / kColumnsPerWord * 4;
+}
 
 void pack_gemm(const Codes& codes, ColumnWindow window, std::span<std::byte> out) {
   for_each_block(codes, kU4, window.first, [&](const CodeBlock& block, std::int64_t k0, std::int64_t n0) {
@@ -34,17 +39,22 @@ void pack_gemm(const Codes& codes, ColumnWindow window, std::span<std::byte> out
     const int words_per_row = block.cols / kColumnsPerWord;
     for (int w = 0; w < words_per_row; ++w) {
       const std::uint8_t* first = block.codes.data() + w * kColumnsPerWord * kBlockRows;
+      std::uint32_t* to = words.data() + w * kBlockRows;
       for (int k = 0; k < block.rows; ++k) {
         std::uint32_t word = 0;
         for (int p = 0; p < kColumnsPerWord; ++p)
           word |= std::uint32_t{first[kColumnOfNibble[static_cast<std::size_t>(p)] * kBlockRows + k]}
                   << (4 * p);
-        words[static_cast<std::size_t>(k * kBlockWords + w)] = word;
+        to[k] = word;
       }
     }
-    for (int k = 0; k < block.rows; ++k)
-      std::memcpy(out.data() + ((k0 + k) * window.total.value + window.first + n0) / 2,
-                  words.data() + k * kBlockWords, static_cast<std::size_t>(words_per_row) * 4);
+    for (int k = 0; k < block.rows; ++k) {
+      std::array<std::uint32_t, kBlockWords> row;
+      for (int w = 0; w < words_per_row; ++w)
+        row[static_cast<std::size_t>(w)] = words[static_cast<std::size_t>(w * kBlockRows + k)];
+      std::memcpy(out.data() + word_offset(k0 + k, window.first + n0, window.total), row.data(),
+                  static_cast<std::size_t>(words_per_row) * 4);
+    }
   });
 }
 
@@ -52,15 +62,18 @@ void unpack_gemm(std::span<const std::byte> in, ColumnWindow window, Codes& code
   fill_blocks(codes, [&](CodeBlock& block, std::int64_t k0, std::int64_t n0) {
     WordBlock words;
     const int words_per_row = block.cols / kColumnsPerWord;
-    for (int k = 0; k < block.rows; ++k)
-      std::memcpy(words.data() + k * kBlockWords,
-                  in.data() + ((k0 + k) * window.total.value + window.first + n0) / 2,
+    for (int k = 0; k < block.rows; ++k) {
+      std::array<std::uint32_t, kBlockWords> row;
+      std::memcpy(row.data(), in.data() + word_offset(k0 + k, window.first + n0, window.total),
                   static_cast<std::size_t>(words_per_row) * 4);
-    for (int n = 0; n < block.cols; ++n) {
+      for (int w = 0; w < words_per_row; ++w)
+        words[static_cast<std::size_t>(w * kBlockRows + k)] = row[static_cast<std::size_t>(w)];
+    }
+    for (int n = 0; n < words_per_row * kColumnsPerWord; ++n) {
       const int shift = 4 * kNibbleOfColumn[static_cast<std::size_t>(n % kColumnsPerWord)];
-      for (int k = 0; k < block.rows; ++k)
-        block.codes[static_cast<std::size_t>(n * kBlockRows + k)] = static_cast<std::uint8_t>(
-            words[static_cast<std::size_t>(k * kBlockWords + n / kColumnsPerWord)] >> shift & 15u);
+      const std::uint32_t* from = words.data() + n / kColumnsPerWord * kBlockRows;
+      std::uint8_t* to = block.codes.data() + n * kBlockRows;
+      for (int k = 0; k < block.rows; ++k) to[k] = static_cast<std::uint8_t>(from[k] >> shift & 15u);
     }
   });
 }

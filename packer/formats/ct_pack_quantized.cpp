@@ -76,6 +76,7 @@ bool rest_is_zero(std::span<const std::byte> words, std::int64_t words_per_row, 
 /// data tell: a dense file hardly keeps the bits 0 that the older packing leaves out. If even those fit both,
 /// it is dense.
 WordFields fields_of(const PartViews& parts, int bits, K k, N n) {
+  if (32 % bits == 0) return WordFields::dense;  // which is the older packing as well
   const std::span<const std::byte> words = part_of(parts, "weight_packed").data;
   Widths widths{part_of(parts, "weight_packed").shape.at(1), {}};
   if (has_part(parts, "weight_zero_point")) widths.zeros = part_of(parts, "weight_zero_point").shape.at(0);
