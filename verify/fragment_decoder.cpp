@@ -4,37 +4,13 @@
 
 #include "packer/format/error.hpp"
 #include "packer/format/float16.hpp"
-#include "verify/float_decoders.hpp"
 #include "verify/elements.hpp"
+#include "verify/float_decoders.hpp"
+#include "verify/marlin_decoders.hpp"
 #include "verify/plain_decoders.hpp"
 
 namespace mpk {
 namespace {
-
-/// The lane that holds B(k, n) of mma.m16n8k16: eight lanes-of-four along n, two consecutive k per lane.
-std::int64_t lane(std::int64_t k, std::int64_t n) {
-  return n % 8 * 4 + k % 8 / 2;
-}
-
-std::uint8_t marlin_u4(const Words& words, std::int64_t columns, std::int64_t k, std::int64_t n) {
-  const std::int64_t word = k / 16 * columns * 2 + n / 64 * 128 + lane(k, n) * 4 + n % 64 / 16;
-  const std::int64_t nibble = k % 2 * 4 + n % 16 / 8 * 2 + k % 16 / 8;
-  return static_cast<std::uint8_t>((words[word] >> (4 * nibble)) & 15u);
-}
-
-std::uint8_t marlin_u8(const Words& words, std::int64_t columns, std::int64_t k, std::int64_t n) {
-  const std::int64_t word =
-      k / 16 * columns * 4 + n / 64 * 256 + lane(k, n) * 8 + n % 64 / 16 * 2 + n % 16 / 8;
-  const std::int64_t byte = k % 2 * 2 + k % 16 / 8;
-  return static_cast<std::uint8_t>((words[word] >> (8 * byte)) & 255u);
-}
-
-/// Grouped: the eight scales of n % 8 stand together. Single: the pairs (n, n + 1) that one accumulator lane
-/// owns do.
-std::int64_t marlin_scale_column(std::int64_t n, bool grouped) {
-  return grouped ? n / 64 * 64 + n % 8 * 8 + n % 64 / 8
-                 : n / 32 * 32 + n % 8 / 2 * 8 + n % 32 / 8 * 2 + n % 2;
-}
 
 float to_float(std::uint16_t bits, DType dtype) {
   return dtype == DType::BF16 ? bf16_to_float(bits) : f16_to_float(bits);
@@ -50,27 +26,6 @@ QuantizedMatrix gather(const Scheme& scheme, K k, N n, CodeAt code_at, ScaleAt s
       q.scales(group, col) = scale_at(group, col);
   }
   return q;
-}
-
-QuantizedMatrix marlin_tensors(const PartViews& parts, const char* weight, const char* scale,
-                               const Scheme& scheme, K k, N n) {
-  const Words words(parts, weight, k.value * n.value / scheme.type.pack_factor());
-  const Halves scales(parts, scale, scheme.groups(k).value * n.value);
-  const bool grouped = scheme.groups(k).value > 1;
-  const auto code = scheme.type.bits == 4 ? marlin_u4 : marlin_u8;
-  return gather(
-      scheme, k, n, [&](auto row, auto col) { return code(words, n.value, row, col); },
-      [&](auto group, auto col) {
-        return to_float(scales[group * n.value + marlin_scale_column(col, grouped)], scheme.scale_dtype);
-      });
-}
-
-QuantizedMatrix marlin(const PartViews& parts, const Scheme& scheme, K k, N n) {
-  return marlin_tensors(parts, "qweight", "scales", scheme, k, n);
-}
-
-QuantizedMatrix marlin_original(const PartViews& parts, const Scheme& scheme, K k, N n) {
-  return marlin_tensors(parts, "B", "s", scheme, k, n);
 }
 
 /// Bits first .. first + count of word `word`, counted over words that follow each other every `stride`.
@@ -120,8 +75,10 @@ struct Drawing {
   QuantizedMatrix (*decode)(const PartViews&, const Scheme&, K, N);
 };
 constexpr Drawing kDrawings[] = {
-    {"marlin", marlin},
-    {"marlin-original", marlin_original},
+    {"marlin", decode_marlin},
+    {"marlin-original", decode_marlin_original},
+    {"marlin-a8", decode_marlin_a8},
+    {"marlin-24", decode_marlin_24},
     {"gptq", gptq},
     {"gptq-v2", gptq_v2},
     {"ct-float-quantized", decode_fp8},
@@ -131,7 +88,7 @@ constexpr Drawing kDrawings[] = {
     {"ct-mxfp4-pack-quantized", decode_mxfp4},
     {"ct-mxfp8-quantized", decode_mxfp8},
     {"gpt-oss-mxfp4", decode_gpt_oss},
-    {"awq-marlin", marlin},  // the same bytes under the same names
+    {"awq-marlin", decode_marlin},  // the same bytes under the same names
     {"awq", plain_awq},
     {"awq-gemv", plain_awq_gemv},
     {"awq-gemv-fast", plain_awq_gemv_fast},
