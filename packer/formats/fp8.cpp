@@ -100,8 +100,8 @@ std::optional<std::int64_t> block_size(std::int64_t extent, std::int64_t blocks,
   return std::nullopt;
 }
 
-/// What the scales' shape says of the scheme. Where two readings of a shape are possible they give the same
-/// weights, for both have one scale where the shape has one.
+/// What the scales' shape says of the scheme. The claimed block size decides where several cut the matrix
+/// into as many blocks, which partial blocks at the edges make possible.
 void read_shape(const Shape& shape, K k, N n, const Claims& claims, Scheme& scheme) {
   const auto grid = grid_of(shape);
   const auto fail = [&] {
