@@ -120,7 +120,7 @@ void split_groups(std::vector<Candidate>& candidates, K k) {
   });
 }
 
-void change_spelling(std::vector<Candidate>& candidates) {
+void change_spelling(std::vector<Candidate>& candidates, const MatrixFacts& facts) {
   branch(candidates, [&](const Candidate& from, std::vector<Candidate>& out) {
     if (from.scheme.columns_per_scale == 1) return;
     Candidate next = from.then(1, "scales repeated for every column");
@@ -131,6 +131,7 @@ void change_spelling(std::vector<Candidate>& candidates) {
     if (from.scheme.global_scale == GlobalScale::none) return;
     const bool divides = from.scheme.global_scale == GlobalScale::divides;
     Candidate next = from.then(1, "reciprocal of the global scale");
+    next.scale_error = std::max(next.scale_error, facts.reciprocal_error);
     next.scheme.global_scale = divides ? GlobalScale::multiplies : GlobalScale::divides;
     out.push_back(next);
   });
@@ -203,6 +204,11 @@ void MatrixFacts::add(const QuantizedMatrix& q) {
     f16_error = std::max(f16_error, rounding_error(scale, DType::F16));
     bf16_error = std::max(bf16_error, rounding_error(scale, DType::BF16));
   }
+  if (q.scheme.global_scale != GlobalScale::none) {
+    const double exact = 1.0 / static_cast<double>(q.global_scale);
+    reciprocal_error =
+        std::max(reciprocal_error, std::abs(static_cast<double>(1.0f / q.global_scale) - exact) / std::abs(exact));
+  }
   is_24 = is_24 && mpk::is_24(q);
 }
 
@@ -226,7 +232,7 @@ std::variant<Route, std::string> find_route(const Geometry& from, const MatrixFa
   if (options.activations)
     for (Candidate& candidate : candidates) candidate.scheme.activations = options.activations;
   split_groups(candidates, from.k);
-  change_spelling(candidates);
+  change_spelling(candidates, facts);
   std::ranges::stable_sort(candidates, {}, &Candidate::steps);
   // A way without padding before any with it, exact ones before those that round.
   for (const bool pad : {false, true}) {

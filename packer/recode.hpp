@@ -16,6 +16,7 @@ struct MatrixFacts {
   int lowest_zero = 1 << 15, highest_zero = -1;  ///< of stored integer zero points
   bool zeros_are_middle = false;                 ///< all of them 2^(bits-1)
   double f16_error = 0, bf16_error = 0;          ///< largest relative error of a scale rounded to that dtype
+  double reciprocal_error = 0;            ///< of the global scale's reciprocal, relative
   bool is_24 = true;                      ///< no more than two of every four codes are not the zero
 
   void add(const QuantizedMatrix& q);
@@ -26,6 +27,8 @@ struct RecodeOptions {
   bool widen = false;                ///< codes may be stored with more bits: 2, 3 -> 4 and asymmetric 4 -> 8
   bool pad = true;                   ///< zero weights up to the next size that the format takes
   std::optional<DType> scale_dtype;  ///< instead of the source's where the format leaves a choice
+  std::optional<DType> activations = {};     ///< what the kernel multiplies with, where the layout depends on it
+  DType preferred_scale_dtype = DType::F16;  ///< where scales must be rounded anyhow: the model's own
 };
 
 /// The way to a format.

@@ -89,6 +89,8 @@ std::optional<StoredMatrix> recognize(const PartViews& parts, const Claims& clai
   std::erase_if(own, [](const auto& part) { return is_companion(part.first); });
   for (const WeightFormat& format : weight_formats()) {
     if (!format.reads()) continue;
+    // What marlin-pack wrote says which row it is; several have tensors of the same names and shapes.
+    if (claims.method == "marlin-pack" && claims.dialect != format.name) continue;
     const auto found =
         within(std::string{"format "} + format.name, [&] { return format.recognize(own, claims); });
     if (found) return StoredMatrix{&format, *found};

@@ -152,7 +152,6 @@ QuantizedMatrix decode_marlin(const PartViews& parts, const Scheme& scheme, K k,
   if (scheme.global_scale != GlobalScale::none) {
     const float stored = Floats(parts, "global_scale", 1)[0];
     q.global_scale = std::ldexp(stored, scheme.activations == DType::BF16 ? -119 : -7);
-    if (scheme.global_scale == GlobalScale::divides) q.global_scale = 1.0f / q.global_scale;
   }
   if (scheme.act_order) {
     const Words groups(parts, "g_idx", k.value), perm(parts, "perm", k.value);

@@ -70,6 +70,8 @@ std::optional<std::string> float_refusal(const Scheme& scheme, Kind kind) {
   if ((scheme.global_scale != GlobalScale::none) != (kind == Kind::nvfp4))
     return fmt::format("{} with {} scales has {} global scale in marlin", name_of(scheme.type),
                        info(scheme.scale_dtype).name, kind == Kind::nvfp4 ? "a" : "no");
+  if (scheme.global_scale == GlobalScale::divides)
+    return "marlin multiplies by the global scale; one that divides has a reciprocal, which is rounded";
   const std::int64_t g = group_size_number(scheme);
   if (kind == Kind::e4m3 && g != -1 && g != 128)
     return fmt::format("marlin has e4m3 in group_size -1 and 128, not {}", g);
@@ -258,7 +260,7 @@ void read_block_scales(std::span<const std::byte> bytes, const Geometry& whole, 
 }
 
 void write_global_scale(const QuantizedMatrix& q, const Scheme& scheme, std::span<std::byte> out) {
-  const float global = scheme.global_scale == GlobalScale::divides ? 1.0f / q.global_scale : q.global_scale;
+  const float global = q.global_scale;
   const float factor = nvfp4_factor(activations_of(scheme, Kind::nvfp4)), stored = global * factor;
   if (!std::isfinite(stored) || !(global > 0))
     throw Error{
@@ -293,10 +295,7 @@ void read(const PartViews& parts, const Geometry& geometry, QuantizedMatrix& out
     if (kind == Kind::nvfp4) return read_block_scales(scales, geometry, out);
     load_scales(scales, scheme.scale_dtype, scale_grid(geometry, kind), window, out.scales);
   });
-  if (kind == Kind::nvfp4) {
-    const float global = read_global_scale(part_of(parts, kGlobal).data, scheme);
-    out.global_scale = scheme.global_scale == GlobalScale::divides ? 1.0f / global : global;
-  }
+  if (kind == Kind::nvfp4) out.global_scale = read_global_scale(part_of(parts, kGlobal).data, scheme);
   if (scheme.zero_points == ZeroPoints::integer)
     read_qzeros(part_of(parts, kZeros).data, geometry, scheme.type.bits == 4 ? ZeroOrder::u4 : ZeroOrder::u8,
                 out);
