@@ -22,6 +22,7 @@ std::span<const WeightFormat> weight_formats() {
   static const std::array table{
       formats::awq_marlin(),  // claims what it needs; by its tensors it would be row marlin
       formats::marlin(),
+      formats::marlin_a8(),
       formats::gptq(),
       formats::gptq_v2(),
       formats::marlin_original(),
@@ -38,7 +39,6 @@ std::span<const WeightFormat> weight_formats() {
       formats::ct_pack_quantized(),  // before int: what is written, unless a checkpoint came the other way
       formats::ct_int_quantized(),
       formats::hqq(),
-      formats::marlin_a8(),
       formats::marlin_24(),
       formats::ct_marlin_24(),
   };

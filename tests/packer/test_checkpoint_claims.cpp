@@ -360,10 +360,13 @@ TEST_CASE("an artifact of our own", "[claims]") {
   quantization["type"] = "u4";
   quantization["zero_points"] = true;
   quantization["act_order"] = true;
+  quantization["activations"] = "I8";
   quantization["overrides"][kDown]["type"] = "e4m3";
   quantization["overrides"][kDown]["act_order"] = false;
   claims = claims_from(quantization);
   CHECK(claims.of(kValue0).type == kU4);
+  CHECK(claims.of(kValue0).activations == DType::I8);
+  CHECK(claims.of(kDown).activations == std::nullopt);
   CHECK(claims.of(kValue0).symmetric == false);
   CHECK(claims.of(kValue0).act_order == true);
   CHECK(claims.of(kDown).type == kE4M3);

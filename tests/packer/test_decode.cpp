@@ -134,8 +134,6 @@ TEST_CASE("headers of other formats are none of ours; contradictory ones are ref
   CHECK_FALSE(recognize({}));
   CHECK_FALSE(recognize({{"weight", f16({64, 128})}}));
   CHECK_FALSE(recognize({{"weight", f16({64, 128})}, {"bias", f16({64})}}));
-  CHECK_FALSE(
-      recognize({{"B_24", i32({4, 128})}, {"B_meta", view(DType::I16, {8, 128})}, {"s", f16({1, 64})}}));
   CHECK_FALSE(recognize({{"weight_packed", i32({64, 16})}, {"weight_scale", f16({64, 1})}}));
 
   const auto contradicts = [](const PartViews& parts) {
