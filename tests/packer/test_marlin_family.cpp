@@ -391,9 +391,12 @@ TEST_CASE("recognition: the tensors first, then the claims", "[marlin][recognize
   CHECK(mentions(error_of(ErrorKind::bad_input, [&] { views(wide, claims); }), "u4b8"));
   claims.type = kU8;
   CHECK(mentions(error_of(ErrorKind::bad_input, [&] { views(wide, claims); }), "zero points"));
-  CHECK_FALSE(views(wide, {.method = "awq", .dialect = "marlin"}));
-  CHECK_FALSE(views(wide, {.method = "gptq", .dialect = "bitblas"}));
-  CHECK_FALSE(views(encoded("marlin", zeros(kU4, 128)), {.method = "awq", .dialect = "gemm"}));
+  const auto takes = [&](const std::vector<Part>& parts, const Claims& foreign) {
+    return weight_format_named("marlin")->recognize(views_of(parts), foreign).has_value();
+  };
+  CHECK_FALSE(takes(wide, {.method = "awq", .dialect = "marlin"}));
+  CHECK_FALSE(takes(wide, {.method = "gptq", .dialect = "bitblas"}));
+  CHECK_FALSE(takes(encoded("marlin", zeros(kU4, 128)), {.method = "awq", .dialect = "gemm"}));
   CHECK(views(encoded("marlin", zeros(kU4, 128)), {})->format->name == std::string_view{"marlin"});
   CHECK(views(encoded("marlin", zeros(kU8, -1)), {})->geometry.scheme.type == kU8);
   CHECK(views(encoded("marlin", nvfp4()), {})->geometry.scheme == nvfp4());
