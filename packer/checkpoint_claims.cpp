@@ -450,7 +450,7 @@ struct CheckpointClaims::Rules {
         claims.group_size = block->inputs;
         claims.block_columns = block->outputs;
       }
-    } else {
+    } else if (strategy == "channel") {
       claims.group_size = -1;
     }
     const Place order = weights["actorder"];

@@ -124,4 +124,8 @@ std::unique_ptr<Tokenizer> load_tokenizer_json(const std::filesystem::path& file
   return within("file " + file.string(), [&] { return std::make_unique<HuggingFaceTokenizer>(json); });
 }
 
+std::unique_ptr<Tokenizer> parse_tokenizer_json(std::string_view text) {
+  return std::make_unique<HuggingFaceTokenizer>(parse_json(text, kLimits));
+}
+
 }  // namespace mpk::tok
