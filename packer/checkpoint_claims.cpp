@@ -370,7 +370,7 @@ struct CheckpointClaims::Rules {
     if (!dynamic.is_there()) return;
     for (const auto& [rule, value] : dynamic.object()) {
       const Place place{&value, fmt::format("{}[{}]", dynamic.where, in_quotes(rule))};
-      within(place.where, [&] {
+      within(place.where, [&, &rule = rule] {
         const bool is_signed = rule.starts_with("+:") || rule.starts_with("-:");
         ModulePattern pattern = ModulePattern::regex(is_signed ? rule.substr(2) : rule);
         if (rule.starts_with("-:")) return exclude(std::move(pattern));
