@@ -161,6 +161,7 @@ const std::vector<Key>& keys() {
       {"weight_quant_params", {"weight_quant_params"}},
       {"axis", {"axis"}},
       {"type", {"type"}, true},
+      {"activations", {"activations"}, true},
       {"zero_points", {"zero_points"}},
       {"act_order", {"act_order"}},
       {"overrides", {"overrides"}},
@@ -281,6 +282,7 @@ Claims common_of(Claims a, const Claims& b) {
   keep(a.symmetric, b.symmetric);
   keep(a.act_order, b.act_order);
   keep(a.type, b.type);
+  keep(a.activations, b.activations);
   keep(a.scales_are_inverse, b.scales_are_inverse);
   return a;
 }
@@ -557,6 +559,10 @@ struct CheckpointClaims::Rules {
     if (const auto size = group_size_in(place["group_size"])) claims.group_size = size;
     if (const auto order = boolean_in(place["act_order"])) claims.act_order = order;
     if (const auto zeros = boolean_in(place["zero_points"])) claims.symmetric = !*zeros;
+    if (const Place name = place["activations"]; name.is_there()) {
+      claims.activations = dtype_named(name.text());
+      if (!claims.activations) reject(name.where, *name.value, "the name of a dtype, as BF16");
+    }
     if (const Place name = place["type"]; name.is_there()) {
       claims.type = scalar_type_named(name.text());
       if (!claims.type) reject(name.where, *name.value, "the name of a type, as u4b8");
@@ -567,7 +573,7 @@ struct CheckpointClaims::Rules {
     read_integers(said);
     common.dialect = word_in(said["checkpoint_format"], "marlin");
     json own = json::object();  // the keys that a module of its own repeats
-    for (const char* key : {"bits", "group_size", "act_order", "zero_points", "type"})
+    for (const char* key : {"bits", "group_size", "act_order", "zero_points", "type", "activations"})
       if (said[key].is_there()) own[key] = *said[key].value;
     common = own_claims(common, {&own, "quantization_config"});
     exclude_all(said["ignore"], ModulePattern::exactly);
@@ -577,6 +583,7 @@ struct CheckpointClaims::Rules {
       const Place place{&value, fmt::format("{}[{}]", overrides.where, in_quotes(module))};
       Claims claims = common;
       claims.type.reset();  // of another scheme
+      claims.activations.reset();
       add_rule(ModulePattern::exactly(module), Precision::module, own_claims(claims, place));
     }
   }
