@@ -161,6 +161,7 @@ const std::vector<Key>& keys() {
       {"weight_quant_params", {"weight_quant_params"}},
       {"axis", {"axis"}},
       {"type", {"type"}, true},
+      {"activations", {"activations"}, true},
       {"zero_points", {"zero_points"}},
       {"act_order", {"act_order"}},
       {"activations", {"activations"}, true},
@@ -372,7 +373,7 @@ struct CheckpointClaims::Rules {
     if (!dynamic.is_there()) return;
     for (const auto& [rule, value] : dynamic.object()) {
       const Place place{&value, fmt::format("{}[{}]", dynamic.where, in_quotes(rule))};
-      within(place.where, [&] {
+      within(place.where, [&, &rule = rule] {
         const bool is_signed = rule.starts_with("+:") || rule.starts_with("-:");
         ModulePattern pattern = ModulePattern::regex(is_signed ? rule.substr(2) : rule);
         if (rule.starts_with("-:")) return exclude(std::move(pattern));
@@ -559,6 +560,10 @@ struct CheckpointClaims::Rules {
     if (const auto size = group_size_in(place["group_size"])) claims.group_size = size;
     if (const auto order = boolean_in(place["act_order"])) claims.act_order = order;
     if (const auto zeros = boolean_in(place["zero_points"])) claims.symmetric = !*zeros;
+    if (const Place name = place["activations"]; name.is_there()) {
+      claims.activations = dtype_named(name.text());
+      if (!claims.activations) reject(name.where, *name.value, "the name of a dtype, as BF16");
+    }
     if (const Place name = place["type"]; name.is_there()) {
       claims.type = scalar_type_named(name.text());
       if (!claims.type) reject(name.where, *name.value, "the name of a type, as u4b8");

@@ -9,6 +9,7 @@
 
 #include "packer/format/error.hpp"
 #include "packer/io/json_file.hpp"
+#include "packer/io/safetensors.hpp"
 #include "packer/io/sha256.hpp"
 
 namespace mpk {
@@ -231,14 +232,24 @@ std::vector<T> rows_from(const Json& array, T (*from)(const Json&)) {
   return rows;
 }
 
-/// What types do not say. `rows_per_group` divides by them, loops run over them.
-void check_sizes(const Manifest& manifest) {
-  for (const ManifestLayer& layer : manifest.layers) {
-    const std::int64_t group_size = group_size_number(layer.scheme);
-    if (layer.k.value < 1 || layer.n.value < 1 || group_size < -1 || group_size == 0)
-      throw malformed(fmt::format("layer {}: k {}, n {}, group_size {} are no sizes", layer.module,
-                                  layer.k.value, layer.n.value, group_size));
-  }
+/// What types do not say: others divide by these numbers, loop over them and read as many bytes.
+void check_sizes(const std::string& module, const Scheme& scheme, K k, N n) {
+  const std::int64_t group_size = group_size_number(scheme);
+  if (k.value < 1 || n.value < 1 || group_size < -1 || group_size == 0 || scheme.columns_per_scale < 0)
+    throw malformed(fmt::format("layer {}: k {}, n {}, group_size {}, columns_per_scale {} are no sizes",
+                                module, k.value, n.value, group_size, scheme.columns_per_scale));
+}
+void check_sizes(const ManifestLayer& layer) {
+  check_sizes(layer.module, layer.scheme, layer.k, layer.n);
+  if (layer.experts < 0)
+    throw malformed(fmt::format("layer {}: there cannot be {} experts", layer.module, layer.experts));
+  if (!layer.origin) return;
+  check_sizes(layer.module, layer.origin->scheme, layer.origin->k, layer.origin->n);
+  for (const PartSpec& part : layer.origin->parts) tensor_bytes(part.dtype, part.shape);  // or it throws
+  for (const auto& [suffix, tensor] : layer.origin->kept)
+    if (tensor.data.size() != tensor_bytes(tensor.dtype, tensor.shape))
+      throw malformed(fmt::format("layer {}: {} {} has {} bytes", layer.module, suffix,
+                                  to_string(tensor.shape), tensor.data.size()));
 }
 
 std::string text_of(const Json& j) {
@@ -301,7 +312,7 @@ Manifest parse_manifest(const std::string& text) {
       manifest.origin =
           CheckpointOrigin{j["origin"].at("family").get<std::string>(), j["origin"].at("quantization_config"),
                            j["origin"].at("files").get<std::map<std::string, std::string>>()};
-    check_sizes(manifest);
+    for (const ManifestLayer& layer : manifest.layers) check_sizes(layer);
     // The hash shows damage; this shows what was never written here: unknown keys, numbers that do not fit.
     if (serialize(manifest) != text) throw malformed("not as marlin-pack writes it");
     return manifest;

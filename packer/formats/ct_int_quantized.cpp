@@ -44,9 +44,10 @@ std::optional<Geometry> recognize(const PartViews& parts, const Claims& claims) 
   set_ct_scales(found.scheme, parts, found.k, found.n, claims);
   refuse(refusal, found.scheme, found.k, found.n);
   std::vector<PartSpec> expected = specs(found.scheme, found.k, found.n);
-  for (std::size_t i = 1; i < expected.size(); ++i)
-    if (const Shape& shape = part_of(parts, expected[i].suffix).shape; shape.empty())
-      expected[i].shape = shape;
+  if (found.scheme.columns_per_scale == Scheme::kAllColumns)  // (1) or a scalar
+    for (std::size_t i = 1; i < expected.size(); ++i)
+      if (const Shape& shape = part_of(parts, expected[i].suffix).shape; shape.empty())
+        expected[i].shape = shape;
   require(parts, expected);
   return found;
 }

@@ -180,7 +180,9 @@ std::optional<Geometry> recognize(const PartViews& parts, const Claims& claims) 
 }
 
 void read(const PartViews& parts, const Geometry& geometry, QuantizedMatrix& out) {
-  const auto& [scheme, k, n] = geometry;
+  const Scheme& scheme = geometry.scheme;
+  const K k = geometry.k;
+  const N n = geometry.n;
   const ColumnWindow window = window_of(out, geometry);
   const Packing packing{scheme.type.bits, fields_of(parts, scheme.type.bits, k, n)};
   within("weight_packed", [&] {
@@ -209,7 +211,9 @@ void read(const PartViews& parts, const Geometry& geometry, QuantizedMatrix& out
 }
 
 void write(const QuantizedMatrix& q, const Geometry& geometry, const PartBuffers& out) {
-  const auto& [scheme, k, n] = geometry;
+  const Scheme& scheme = geometry.scheme;
+  const K k = geometry.k;
+  const N n = geometry.n;
   const ColumnWindow window = window_of(q, geometry);
   const PartBuffer& packed = part_of(out, "weight_packed");
   const auto zeros = out.find("weight_zero_point"), g_idx = out.find("weight_g_idx");

@@ -131,7 +131,9 @@ void read_shape(const Shape& shape, K k, N n, const Claims& claims, Scheme& sche
 
 /// Where the scales of such a matrix stand in a tensor of this shape. Throws Error{bad_input} if they do not.
 ScaleGrid place_in(const Shape& shape, const Geometry& geometry) {
-  const auto& [scheme, k, n] = geometry;
+  const Scheme& scheme = geometry.scheme;
+  const K k = geometry.k;
+  const N n = geometry.n;
   const auto grid = grid_of(shape);
   const auto fits = [&](std::int64_t per) { return blocks_in(n.value, per) == grid->rows; };
   if (grid && grid->cols == scheme.groups(k).value) {

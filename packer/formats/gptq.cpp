@@ -108,7 +108,8 @@ std::optional<Geometry> recognize(const PartViews& parts, const Claims& claims) 
 
 template <int kOffset>
 void read(const PartViews& parts, const Geometry& geometry, QuantizedMatrix& out) {
-  const auto& [scheme, k, n] = geometry;
+  const Scheme& scheme = geometry.scheme;
+  const N n = geometry.n;
   const ColumnWindow window = window_of(out, geometry);
   within("qweight", [&] {
     unpack_along_k(part_of(parts, "qweight").data, scheme.type.bits, WordGrid::down(n), window.first,
@@ -138,7 +139,8 @@ void read(const PartViews& parts, const Geometry& geometry, QuantizedMatrix& out
 
 template <int kOffset>
 void write(const QuantizedMatrix& q, const Geometry& geometry, const PartBuffers& out) {
-  const auto& [scheme, k, n] = geometry;
+  const Scheme& scheme = geometry.scheme;
+  const N n = geometry.n;
   const ColumnWindow window = window_of(q, geometry);
   within("qweight", [&] {
     pack_along_k(q.codes, scheme.type.bits, WordGrid::down(n), window.first, part_of(out, "qweight").data);

@@ -185,7 +185,9 @@ void unpack_row(const std::byte* from, int shift, unsigned mask, std::int64_t co
 }
 
 void read(const PartViews& parts, const Geometry& geometry, QuantizedMatrix& out) {
-  const auto& [scheme, k, n] = geometry;
+  const Scheme& scheme = geometry.scheme;
+  const K k = geometry.k;
+  const N n = geometry.n;
   const ColumnWindow window = window_of(out, geometry);
   const Packing packing = packing_in(parts, geometry);
   Stored stored = stored_as(scheme.type.bits, k, n, scheme.group_size);

@@ -4,7 +4,8 @@
 // The input says which tensors there are, byte by byte (tests/fuzz/make_corpus.py writes the same):
 //   row      which row of weight_formats() is also asked by itself, modulo their number
 //   claims   bit 0: method and dialect follow; bit 1: bits, group_size (16 bits), block_columns (16 bits);
-//            bits 2, 3: symmetric, act_order; bit 4: scales_are_inverse
+//            bits 2, 3: symmetric, act_order, as bits 5, 6 say; bit 4: scales_are_inverse; bit 7: activations
+//            follow
 //   kind     0: tensors follow; else the row's own specs for a scheme that follows, then changes to them
 //   tensors  their number, then for each: suffix, dtype, rank, rank extents of 16 bits, how it is filled, a
 //   byte pool     what is left: the data, repeated as needed
@@ -54,7 +55,9 @@ constexpr std::array kDialects{"",
                                "mxfp8",
                                "axis0",
                                "axis1",
-                               "bitblas"};
+                               "bitblas",
+                               "marlin-a8"};
+constexpr std::array kActivations{DType::F16, DType::BF16, DType::F8_E4M3, DType::I8};
 /// New ones at the end: inputs number them. Those of the table that are missing follow.
 const std::vector<std::string>& suffixes() {
   static const std::vector<std::string> names = [] {
@@ -147,6 +150,7 @@ Claims draw_claims(Input& in) {
   if (bits & 4) claims.symmetric = (bits & 32) != 0;
   if (bits & 8) claims.act_order = (bits & 64) != 0;
   claims.scales_are_inverse = (bits & 16) != 0;
+  if (bits & 128) claims.activations = in.pick(kActivations);
   return claims;
 }
 
@@ -172,6 +176,9 @@ std::vector<Drawn> draw_specs(const WeightFormat& row, Input& in) {
   scheme.act_order = in.byte() % 2 != 0;
   scheme.global_scale = static_cast<GlobalScale>(in.byte() % 3);
   scheme.columns_per_scale = in.pick(kColumnsPerScale);
+  const unsigned rare = in.byte();
+  scheme.scales_divide = rare % 2 != 0;
+  if (rare >= 2) scheme.activations = kActivations[rare / 2 % kActivations.size()];
   const K k{in.byte() * 8};
   const N n{in.byte() * 8};
   std::vector<Drawn> drawn;
@@ -281,8 +288,11 @@ std::optional<std::vector<Part>> written(const WeightFormat& row, const Geometry
 }
 
 void check_stored(const StoredMatrix& stored, const PartViews& views) {
-  const auto& [row, geometry] = stored;
-  const auto& [scheme, k, n] = geometry;
+  const WeightFormat* row = stored.format;
+  const Geometry& geometry = stored.geometry;
+  const Scheme& scheme = geometry.scheme;
+  const K k = geometry.k;
+  const N n = geometry.n;
   fuzz::require(k.value > 0 && n.value > 0, "a geometry has sizes");
   std::int64_t bytes = 0;
   for (const auto& [suffix, view] : views) bytes += std::ssize(view.data);

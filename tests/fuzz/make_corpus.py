@@ -146,7 +146,7 @@ DTYPES = """U64 I64 F64 C64 F32 U32 I32 BF16 F16 U16 I16 F8_E5M2FNUZ F8_E4M3FNUZ
 BOOL""".split()
 METHODS = ["", "gptq", "awq", "compressed-tensors", "fp8", "hqq", "modelopt", "mxfp4", "marlin-pack"]
 DIALECT_NAMES = """- gptq gptq_v2 gptq_p marlin marlin_24 gemm gemv gemv_fast pack-quantized int-quantized float-quantized
-naive-quantized nvfp4-pack-quantized mxfp4-pack-quantized mxfp8-quantized marlin-24 nvfp4 fp8 mxfp8 axis0 axis1 bitblas""".split()
+naive-quantized nvfp4-pack-quantized mxfp4-pack-quantized mxfp8-quantized marlin-24 nvfp4 fp8 mxfp8 axis0 axis1 bitblas marlin-a8""".split()
 ANY, CONSTANT, FINITE, RUNS, EXTENT = range(5)
 POOL = bytes((i * 37 + 11) % 256 for i in range(97))
 
@@ -242,7 +242,16 @@ MODULES = {
 for name, data in MODULES.items():
     put("formats", name, data)
 # The rows' own specs: row, no claims, kind; type, group_size, scale dtype, zeros, act-order, global scale, columns per scale,
-# K / 8, N / 8; two bytes per tensor (how it is filled).
-for row in range(24):
-    for number, scheme in enumerate([(0, 32, 0, 0, 0, 0, 0), (1, 0, 1, 0, 0, 0, 0), (5, 128, 2, 0, 0, 0, 1)]):
-        put("formats", f"row{row:02}-{number}", bytes([row, 0, 1, *scheme, 16, 32]) + bytes([ANY, 0, FINITE, 0, FINITE, 0, RUNS, 31]) + POOL)
+# what is rare, K / 8, N / 8; two bytes per tensor (how it is filled).
+GROUPED, SYM8, ASYM, ORDERED = (0, 32, 0, 0, 0, 0, 0), (1, 0, 1, 0, 0, 0, 0), (2, 64, 0, 1, 0, 0, 0), (0, 32, 0, 0, 1, 0, 0)
+WIDE = (0, 128, 0, 0, 0, 0, 0)
+MX4, MX8, CHANNEL8, BLOCKS8, TENSOR8 = ((4, 32, 4, 0, 0, 0, 0), (5, 32, 4, 0, 0, 0, 0), (5, 0, 1, 0, 0, 0, 0), (5, 128, 2, 0, 0, 0, 1),
+                                        (5, 0, 2, 0, 0, 0, 2))
+NV_TIMES, NV_BY, FLOAT_ZEROS = (4, 16, 3, 0, 0, 1, 0), (4, 16, 3, 0, 0, 2, 0), (2, 64, 0, 2, 0, 0, 0)
+ROWS = [[WIDE], [GROUPED, SYM8, ASYM, ORDERED, MX4, CHANNEL8, NV_BY], [GROUPED, SYM8, ASYM, ORDERED], [GROUPED, ASYM], [WIDE],
+        [CHANNEL8, BLOCKS8], [BLOCKS8, TENSOR8], [NV_BY], [NV_TIMES], [MX4], [MX8], [MX4], [ASYM], [ASYM], [ASYM],
+        [GROUPED, SYM8, ASYM, ORDERED], [SYM8], [FLOAT_ZEROS], [WIDE, SYM8, MX4], [WIDE, SYM8], [WIDE]]
+for row, schemes in enumerate(ROWS):
+    for number, scheme in enumerate(schemes):
+        put("formats", f"row{row:02}-{number}",
+            bytes([row, 0, 1, *scheme, 0, 16, 32]) + bytes([ANY, 0, FINITE, 0, FINITE, 0, RUNS, 31]) + POOL)

@@ -362,6 +362,7 @@ TEST_CASE("an artifact of our own", "[claims]") {
   quantization["act_order"] = true;
   quantization["activations"] = "I8";
   quantization["overrides"][kDown]["type"] = "e4m3";
+  quantization["overrides"][kDown]["activations"] = "BF16";
   quantization["overrides"][kDown]["act_order"] = false;
   claims = claims_from(quantization);
   CHECK(claims.of(kValue0).type == kU4);
@@ -370,6 +371,8 @@ TEST_CASE("an artifact of our own", "[claims]") {
   CHECK(claims.of(kValue0).symmetric == false);
   CHECK(claims.of(kValue0).act_order == true);
   CHECK(claims.of(kDown).type == kE4M3);
+  CHECK(claims.of(kDown).activations == DType::BF16);
+  CHECK_FALSE(claims.of(kValue0).activations);
   CHECK(claims.of(kDown).act_order == false);
   quantization["type"] = "u9";
   CHECK(mentions(refused(quantization), "u9"));
