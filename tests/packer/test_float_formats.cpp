@@ -314,7 +314,6 @@ TEST_CASE("other floats and other tensors are told apart or refused", "[float][r
   };
   CHECK_FALSE(recognize({{"weight", f8}}));
   CHECK_FALSE(recognize({{"weight", header(DType::BF16, {64, 128})}, {"weight_scale", f32({64, 1})}}));
-  CHECK_FALSE(recognize({{"weight", header(DType::I8, {64, 128})}, {"weight_scale", f32({64, 1})}}));
   CHECK_FALSE(recognize({{"weight", u8}, {"weight_scale", header(DType::U8, {64, 4})}}));
   CHECK_FALSE(recognize({{"blocks", header(DType::F32, {2, 2, 16})}, {"scales", header(DType::U8, {2, 2})}}));
 
