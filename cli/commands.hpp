@@ -8,6 +8,7 @@ namespace mpk {
 
 void add_quantize(CLI::App& root);
 void add_convert(CLI::App& root);
+void add_plan(CLI::App& root);
 void add_unpack(CLI::App& root);
 void add_verify(CLI::App& root);
 void add_eval(CLI::App& root);

@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   mpk::add_quantize(app);
   mpk::add_convert(app);
+  mpk::add_plan(app);
   mpk::add_unpack(app);
   mpk::add_verify(app);
   mpk::add_eval(app);

@@ -45,12 +45,6 @@ bool is_float(const TargetPlan& target) {
   return target.name == kFloatTarget;
 }
 
-/// Rows of Marlin and of the source's own kind have a place for the scales of activations.
-bool keeps_companions(const TargetPlan& target, std::string_view suffix) {
-  return suffix == "bias" || target.restores || target.name.starts_with("marlin") ||
-         target.name == "compressed-tensors";
-}
-
 /// The first exception of a parallel loop.
 class FirstFailure {
  public:
@@ -145,12 +139,7 @@ class Conversion {
 
   const MatrixFacts& facts_of(const PackedModule& module) {
     const auto [it, is_new] = facts_.try_emplace(module.name);
-    if (is_new)
-      for (std::int64_t expert = 0; expert < module.num_matrices(); ++expert) {
-        const PartViews parts = module.parts(source_.checkpoint(), expert);
-        for (const ColumnRange& slab : slabs_of(module.stored.geometry))
-          it->second.add(read_columns(module.stored, parts, slab));
-      }
+    if (is_new) it->second = mpk::facts_of(module, source_.checkpoint());
     return it->second;
   }
 
@@ -252,7 +241,7 @@ class Conversion {
     for (const std::string& suffix : layer.module->companions) {
       const std::string name = layer.module->tensor_name(suffix);
       if (layer.restored.contains(suffix)) continue;
-      if (keeps_companions(target, suffix)) {
+      if (keeps_companion(target.name, target.restores, suffix)) {
         layer.companions.push_back(suffix);
       } else {
         target.dropped[name] = fmt::format("{} has no place for it", target.name);
@@ -274,12 +263,7 @@ class Conversion {
 
   /// Finished tensors may wait up to this size: with the source's and the next one's bytes in memory as well,
   /// about twice the largest tensor and a fixed sum.
-  std::uint64_t budget() const {
-    std::uint64_t largest = 0;
-    for (const std::string& name : source_.checkpoint().names())
-      largest = std::max<std::uint64_t>(largest, source_.checkpoint().tensor(name).data.size());
-    return largest + (std::uint64_t{100} << 20);
-  }
+  std::uint64_t budget() const { return largest_tensor(source_.checkpoint()) + kFixedMemoryBytes; }
 
   void convert_module(std::size_t index, WriteQueue& queue) {
     const PackedModule& module = source_.modules()[index];
@@ -500,6 +484,28 @@ class Conversion {
 
 ConvertReport run_convert(const ConvertJob& job, const ConvertProof& prove, const Progress& progress) {
   return Conversion{job, progress}(prove);
+}
+
+std::uint64_t largest_tensor(const Checkpoint& checkpoint) {
+  std::uint64_t largest = 0;
+  for (const std::string& name : checkpoint.names())
+    largest = std::max<std::uint64_t>(largest, checkpoint.tensor(name).data.size());
+  return largest;
+}
+
+/// Rows of Marlin and of the source's own kind have a place for the scales of activations.
+bool keeps_companion(std::string_view target, bool restores, std::string_view suffix) {
+  return suffix == "bias" || restores || target.starts_with("marlin") || target == "compressed-tensors";
+}
+
+MatrixFacts facts_of(const PackedModule& module, const Checkpoint& checkpoint) {
+  MatrixFacts facts;
+  for (std::int64_t expert = 0; expert < module.num_matrices(); ++expert) {
+    const PartViews parts = module.parts(checkpoint, expert);
+    for (const ColumnRange& slab : slabs_of(module.stored.geometry))
+      facts.add(read_columns(module.stored, parts, slab));
+  }
+  return facts;
 }
 
 }  // namespace mpk

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/pipeline/packed_modules.hpp"
 #include "cli/pipeline/progress.hpp"
 #include "packer/format/tensor.hpp"
 #include "packer/recode.hpp"
@@ -61,5 +62,16 @@ using ConvertProof = std::function<void(const ConvertReport&)>;
 /// nothing at the destination.
 ConvertReport run_convert(const ConvertJob& job, const ConvertProof& prove = {},
                           const Progress& progress = {});
+
+// What a plan has to know of the work.
+
+/// Besides twice the largest tensor a conversion holds about this much.
+inline constexpr std::uint64_t kFixedMemoryBytes = std::uint64_t{100} << 20;
+/// The bytes of the largest tensor.
+std::uint64_t largest_tensor(const Checkpoint& checkpoint);
+/// Has an artifact of family `target` a place for this companion? `restores`: it is the source's own family.
+bool keeps_companion(std::string_view target, bool restores, std::string_view suffix);
+/// A pass over the module's tensors.
+MatrixFacts facts_of(const PackedModule& module, const Checkpoint& checkpoint);
 
 }  // namespace mpk
