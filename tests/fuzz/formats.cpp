@@ -165,10 +165,17 @@ Drawn draw_tensor(Input& in) {
   return drawn;
 }
 
-std::vector<Drawn> draw_specs(const WeightFormat& row, Input& in) {
+struct DrawnScheme {
+  Scheme scheme;
+  K k{0};
+  N n{0};
+};
+
+DrawnScheme draw_scheme(Input& in) {
   constexpr std::array kDTypesOfScales{DType::F16, DType::BF16, DType::F32, DType::F8_E4M3, DType::F8_E8M0};
   constexpr std::array<std::int64_t, 4> kColumnsPerScale{1, 128, Scheme::kAllColumns, 64};
-  Scheme scheme;
+  DrawnScheme drawn;
+  Scheme& scheme = drawn.scheme;
   scheme.type = in.pick(kScalarTypes).type;
   if (const unsigned size = in.byte(); size > 0) scheme.group_size = GroupSize{size};
   scheme.scale_dtype = in.pick(kDTypesOfScales);
@@ -179,30 +186,83 @@ std::vector<Drawn> draw_specs(const WeightFormat& row, Input& in) {
   const unsigned rare = in.byte();
   scheme.scales_divide = rare % 2 != 0;
   if (rare >= 2) scheme.activations = kActivations[rare / 2 % kActivations.size()];
-  const K k{in.byte() * 8};
-  const N n{in.byte() * 8};
+  drawn.k = K{in.byte() * 8};
+  drawn.n = N{in.byte() * 8};
+  return drawn;
+}
+
+std::vector<Drawn> draw_specs(const WeightFormat& row, Input& in) {
+  const auto [scheme, k, n] = draw_scheme(in);
   std::vector<Drawn> drawn;
   if (!row.writes() || row.refusal(scheme, k, n)) return drawn;
   for (const PartSpec& spec : row.specs(scheme, k, n)) drawn.push_back({spec, in.byte(), in.byte()});
-  for (unsigned changes = in.byte() % 3; changes > 0 && !drawn.empty(); --changes) {
-    Drawn& changed = drawn[in.byte() % drawn.size()];
-    switch (in.byte() % 4) {
+  return drawn;
+}
+
+/// A matrix that a file could hold, of whatever bytes there are.
+QuantizedMatrix matrix_of(const DrawnScheme& drawn, const WeightFormat& row, bool wild_scales,
+                          std::span<const std::uint8_t> pool) {
+  const Scheme& scheme = drawn.scheme;
+  std::size_t at = 0;
+  const auto next = [&]() -> unsigned { return pool.empty() ? 1u : pool[at++ % pool.size()]; };
+  QuantizedMatrix q = make_matrix(scheme, drawn.k, drawn.n);
+  const auto rows = scheme.rows_per_group(drawn.k);
+  for (std::size_t i = 0; i < q.g_idx.size(); ++i)
+    q.g_idx[i] = static_cast<std::int32_t>(static_cast<std::int64_t>(i) * 5 % drawn.k.value / rows);
+  for (Eigen::Index i = 0; i < q.zero_points.size(); ++i)
+    q.zero_points.data()[i] =
+        static_cast<std::int16_t>(row.lowest_zero + static_cast<int>(next() & scheme.type.max_code()));
+  for (Eigen::Index i = 0; i < q.codes.size(); ++i) {
+    auto code = static_cast<std::uint8_t>(next() & scheme.type.max_code());
+    if (scheme.type == kE4M3 && (code & 0x7f) == 0x7f) code ^= 1;  // NaN
+    const auto zero = static_cast<std::uint8_t>(scheme.type.bias);
+    q.codes.data()[i] = row.only_24 && i % 4 >= 2 ? zero : code;
+  }
+  const auto number = [&]() -> float {
+    if (wild_scales) {
+      std::array<std::byte, 4> bytes;
+      for (std::byte& byte : bytes) byte = static_cast<std::byte>(next());
+      bytes[bytes_of(scheme.scale_dtype) - 1] &= std::byte{0xbf};  // no exponent of ones
+      return load_float(bytes.data(), scheme.scale_dtype);
+    }
+    const unsigned byte = next();
+    const float mantissa = scheme.scale_dtype == DType::F8_E8M0 ? 0 : static_cast<float>(byte & 7) / 8;
+    return std::ldexp(1 + mantissa, -static_cast<int>(byte >> 6));
+  };
+  const auto per = scheme.columns_per_scale == Scheme::kAllColumns ? drawn.n.value : scheme.columns_per_scale;
+  for (Eigen::Index col = 0; col < q.scales.cols(); ++col)
+    for (Eigen::Index group = 0; group < q.scales.rows(); ++group)
+      q.scales(group, col) = col % per == 0 ? number() : q.scales(group, col - 1);
+  for (Eigen::Index i = 0; i < q.float_zeros.size(); ++i) q.float_zeros.data()[i] = number();
+  if (scheme.global_scale != GlobalScale::none) q.global_scale = 0.75f;
+  return q;
+}
+
+/// Other dtypes, extents and names, perhaps.
+void change(std::vector<Part>& parts, Input& in) {
+  for (unsigned changes = in.byte() % 3; changes > 0 && !parts.empty(); --changes) {
+    Part& part = parts[in.byte() % parts.size()];
+    switch (in.byte() % 5) {
       case 0:
-        changed.spec.dtype = in.pick(kDTypes).dtype;
+        part.tensor.dtype = in.pick(kDTypes).dtype;
         break;
       case 1:
-        if (!changed.spec.shape.empty())
-          changed.spec.shape[in.byte() % changed.spec.shape.size()] = in.half();
+        if (Shape& shape = part.tensor.shape; !shape.empty()) shape[in.byte() % shape.size()] = in.half();
         break;
       case 2:
-        changed.spec.suffix = in.pick(suffixes());
+        part.suffix = in.pick(suffixes());
+        break;
+      case 3:
+        part.tensor.shape.push_back(1);
         break;
       default:
-        changed.spec.shape.push_back(1);
+        if (std::vector<std::byte>& data = part.tensor.data; !data.empty()) {
+          const auto at = static_cast<std::size_t>(in.half()) % data.size();
+          data[at] = static_cast<std::byte>(in.byte());
+        }
         break;
     }
   }
-  return drawn;
 }
 
 std::vector<std::byte> filled(const Drawn& drawn, std::uint64_t bytes, std::span<const std::uint8_t> pool) {
@@ -339,24 +399,30 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Input in{data, size};
   const WeightFormat& row = weight_formats()[in.byte() % weight_formats().size()];
   const Claims claims = draw_claims(in);
-  std::vector<Drawn> drawn;
-  if (in.byte() != 0) {
-    drawn = draw_specs(row, in);
-  } else {
-    for (unsigned count = in.byte() % 10; count > 0; --count) drawn.push_back(draw_tensor(in));
-  }
-  const unsigned missing = in.byte();  // a byte of the last tensor, or all
-  std::uint64_t total = 0;
   std::vector<Part> parts;
-  for (const Drawn& one : drawn) {
-    std::uint64_t bytes = 0;
-    if (!fuzz::succeeds([&] { bytes = tensor_bytes(one.spec.dtype, one.spec.shape); })) return 0;
-    if ((total += bytes) > kMaxBytes) return 0;
-    parts.push_back({one.spec.suffix, {one.spec.dtype, one.spec.shape, filled(one, bytes, in.rest())}});
+  if (const unsigned kind = in.byte(); kind >= 2) {
+    const DrawnScheme drawn = draw_scheme(in);
+    const bool encodes =
+        row.writes() && !row.refusal(drawn.scheme, drawn.k, drawn.n) &&
+        drawn.k.value * drawn.n.value <= kMaxCodes &&
+        fuzz::succeeds([&] { parts = row.encode(matrix_of(drawn, row, kind == 3, in.rest())); });
+    if (!encodes) return 0;
+  } else {
+    std::vector<Drawn> drawn;
+    if (kind == 1) {
+      drawn = draw_specs(row, in);
+    } else {
+      for (unsigned count = in.byte() % 10; count > 0; --count) drawn.push_back(draw_tensor(in));
+    }
+    std::uint64_t total = 0;
+    for (const Drawn& one : drawn) {
+      std::uint64_t bytes = 0;
+      if (!fuzz::succeeds([&] { bytes = tensor_bytes(one.spec.dtype, one.spec.shape); })) return 0;
+      if ((total += bytes) > kMaxBytes) return 0;
+      parts.push_back({one.spec.suffix, {one.spec.dtype, one.spec.shape, filled(one, bytes, in.rest())}});
+    }
   }
-  if (!parts.empty() && missing == 255 && !parts.back().tensor.data.empty())
-    parts.back().tensor.data.pop_back();
-  if (!parts.empty() && missing == 254) parts.back().tensor.data.clear();
+  change(parts, in);
   const PartViews views = views_of(parts);
 
   std::optional<StoredMatrix> stored;
@@ -368,6 +434,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::erase_if(own, [](const auto& part) { return is_companion(part.first); });
   std::optional<Geometry> geometry;
   fuzz::succeeds([&] { geometry = row.recognize(own, claims); });
-  if (geometry) check_stored({&row, *geometry}, own);
+  const bool is_known = stored && geometry && stored->format == &row && stored->geometry == *geometry;
+  if (geometry && !is_known) check_stored({&row, *geometry}, own);
   return 0;
 }
