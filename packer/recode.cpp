@@ -97,8 +97,10 @@ void change_scale_dtype(std::vector<Candidate>& candidates, const MatrixFacts& f
                            : dtype == DType::BF16 ? facts.bf16_error
                                                   : 0;
       if (std::isinf(error)) continue;
-      Candidate next =
-          from.then(error == 0 ? 2 : dtype == preferred ? 10 : 12, fmt::format("scales {} -> {}", info(now).name, info(dtype).name));
+      Candidate next = from.then(error == 0           ? 2
+                                 : dtype == preferred ? 10
+                                                      : 12,
+                                 fmt::format("scales {} -> {}", info(now).name, info(dtype).name));
       next.scheme.scale_dtype = dtype;
       next.scale_error = error;
       out.push_back(next);
@@ -152,7 +154,7 @@ std::vector<std::pair<K, N>> sizes(K k, N n, const Scheme& scheme, bool pad) {
 }
 
 std::optional<Route> try_row(const WeightFormat& row, const Geometry& from, const Candidate& candidate,
-                                const MatrixFacts& facts, bool pad) {
+                             const MatrixFacts& facts, bool pad) {
   const Scheme& scheme = candidate.scheme;
   if (stores_zeros(scheme) && stores_zeros(from.scheme) &&
       (facts.lowest_zero < row.lowest_zero || facts.highest_zero > scheme.type.max_code() + row.lowest_zero))
@@ -174,7 +176,8 @@ std::string why_not(const Geometry& from, const MatrixFacts& facts,
                     std::span<const WeightFormat* const> rows) {
   const WeightFormat& row = *rows.front();
   if (row.only_24 && !facts.is_24)
-    return fmt::format("{} holds codes with two zeros in every four of a column, and these are not so", row.name);
+    return fmt::format("{} holds codes with two zeros in every four of a column, and these are not so",
+                       row.name);
   if (stores_zeros(from.scheme) && !row.refusal(from.scheme, from.k, from.n))
     return fmt::format("zero points from {} to {}; {} stores {} to {}{}", facts.lowest_zero,
                        facts.highest_zero, row.name, row.lowest_zero,
@@ -206,8 +209,8 @@ void MatrixFacts::add(const QuantizedMatrix& q) {
   }
   if (q.scheme.global_scale != GlobalScale::none) {
     const double exact = 1.0 / static_cast<double>(q.global_scale);
-    reciprocal_error =
-        std::max(reciprocal_error, std::abs(static_cast<double>(1.0f / q.global_scale) - exact) / std::abs(exact));
+    reciprocal_error = std::max(
+        reciprocal_error, std::abs(static_cast<double>(1.0f / q.global_scale) - exact) / std::abs(exact));
   }
   is_24 = is_24 && mpk::is_24(q);
 }
@@ -218,8 +221,8 @@ std::string Route::exactness() const {
 }
 
 std::variant<Route, std::string> find_route(const Geometry& from, const MatrixFacts& facts,
-                                                  std::span<const WeightFormat* const> rows,
-                                                  const RecodeOptions& options) {
+                                            std::span<const WeightFormat* const> rows,
+                                            const RecodeOptions& options) {
   std::vector<Candidate> candidates{{from.scheme}};
   change_zeros(candidates, facts);
   if (options.widen) widen(candidates);
@@ -244,11 +247,11 @@ std::variant<Route, std::string> find_route(const Geometry& from, const MatrixFa
   return why_not(from, facts, rows);
 }
 
-bool needs_facts(const Scheme& from, std::span<const WeightFormat* const> rows) {
+bool needs_facts(int lowest_zero, const Scheme& from, std::span<const WeightFormat* const> rows) {
   if (std::ranges::any_of(rows, &WeightFormat::only_24)) return true;
   if (stores_zeros(from))
     return std::ranges::any_of(rows, [&](const WeightFormat* row) {
-      return row->lowest_zero != 0 || row->refusal(from, K{1 << 14}, N{1 << 14}).has_value();
+      return row->lowest_zero != lowest_zero || row->refusal(from, K{1 << 14}, N{1 << 14}).has_value();
     });
   return std::ranges::all_of(
       rows, [&](const WeightFormat* row) { return row->refusal(from, K{1 << 14}, N{1 << 14}).has_value(); });

@@ -16,8 +16,8 @@ struct MatrixFacts {
   int lowest_zero = 1 << 15, highest_zero = -1;  ///< of stored integer zero points
   bool zeros_are_middle = false;                 ///< all of them 2^(bits-1)
   double f16_error = 0, bf16_error = 0;          ///< largest relative error of a scale rounded to that dtype
-  double reciprocal_error = 0;            ///< of the global scale's reciprocal, relative
-  bool is_24 = true;                      ///< no more than two of every four codes are not the zero
+  double reciprocal_error = 0;                   ///< of the global scale's reciprocal, relative
+  bool is_24 = true;                             ///< no more than two of every four codes are not the zero
 
   void add(const QuantizedMatrix& q);
 };
@@ -27,7 +27,7 @@ struct RecodeOptions {
   bool widen = false;                ///< codes may be stored with more bits: 2, 3 -> 4 and asymmetric 4 -> 8
   bool pad = true;                   ///< zero weights up to the next size that the format takes
   std::optional<DType> scale_dtype;  ///< instead of the source's where the format leaves a choice
-  std::optional<DType> activations = {};     ///< what the kernel multiplies with, where the layout depends on it
+  std::optional<DType> activations = {};  ///< what the kernel multiplies with, where the layout depends on it
   DType preferred_scale_dtype = DType::F16;  ///< where scales must be rounded anyhow: the model's own
 };
 
@@ -44,11 +44,12 @@ struct Route {
 
 /// The first row of `rows` that can hold the matrix, by the way with the fewest steps; or why none can.
 std::variant<Route, std::string> find_route(const Geometry& from, const MatrixFacts& facts,
-                                                  std::span<const WeightFormat* const> rows,
-                                                  const RecodeOptions& options);
+                                            std::span<const WeightFormat* const> rows,
+                                            const RecodeOptions& options);
 
 /// Whether find_route would look at the facts for such a pair, which cost a pass over the tensors.
-bool needs_facts(const Scheme& from, std::span<const WeightFormat* const> rows);
+/// `lowest_zero` is that of the row which the matrix comes from.
+bool needs_facts(int lowest_zero, const Scheme& from, std::span<const WeightFormat* const> rows);
 
 /// Some columns of the matrix in their new form; columns that padding adds come with the last ones. Throws
 /// Error{mismatch} if a number has no place in the new form, which the facts should have told.

@@ -208,7 +208,8 @@ class Conversion {
                          const std::string& target) {
     LayerPlan layer = begin(module);
     const Geometry& from = module.stored.geometry;
-    const bool look = job_.recode.scale_dtype.has_value() || needs_facts(from.scheme, rows);
+    const bool look = job_.recode.scale_dtype.has_value() ||
+                      needs_facts(module.stored.format->lowest_zero, from.scheme, rows);
     auto way = within("module " + module.name, [&] {
       RecodeOptions options = job_.recode;
       options.preferred_scale_dtype = source_.model_dtype() == DType::F16 ? DType::F16 : DType::BF16;

@@ -173,7 +173,7 @@ class Planner {
     plan.k = part.geometry.k;
     plan.n = part.geometry.n;
     const bool look =
-        options_.scale_dtype.has_value() || zeros_may_not_fit_ || needs_facts(part.geometry.scheme, rows_);
+        options_.scale_dtype.has_value() || needs_facts(lowest_zero_, part.geometry.scheme, rows_);
     const auto way = find_route(part.geometry, look ? facts() : MatrixFacts{}, rows_, options_);
     if (const auto* why = std::get_if<std::string>(&way)) {
       plan.why = *why;
@@ -227,11 +227,7 @@ class Planner {
     module.split = split_of(packed.name);
     for (const std::string& suffix : packed.suffixes)
       module.source_bytes += size_of(packed.tensor_name(suffix));
-    // Rows of which one stores 0 to 15 and the other 1 to 16: needs_facts does not know the source's row.
-    zeros_may_not_fit_ = module.geometry.scheme.zero_points == ZeroPoints::integer &&
-                         std::ranges::any_of(rows_, [&](const WeightFormat* row) {
-                           return row->lowest_zero != packed.stored.format->lowest_zero;
-                         });
+    lowest_zero_ = packed.stored.format->lowest_zero;
     std::optional<MatrixFacts> facts;
     const auto look = [&]() -> const MatrixFacts& {
       if (!facts) facts = facts_of(packed, checkpoint());
@@ -345,7 +341,7 @@ class Planner {
   PackedCheckpoint source_;
   Heads heads_;
   RecodeOptions options_;
-  bool zeros_may_not_fit_ = false;  ///< of the module that is planned
+  int lowest_zero_ = 0;  ///< of the row that the planned module comes from
   PlanReport report_;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 // A permutation as data. Every permutation of the Marlin family is mixed-radix: write the destination index
-// in digits, give each digit a stride in the source, add up. Packer, CPU reference and kernels read one constant.
+// in digits, give each digit a stride in the source, add up. Packer, CPU reference and kernels read one
+// constant.
 
 #include <array>
 #include <cstddef>
@@ -38,7 +39,8 @@ MPK_HOST_DEVICE constexpr int source(int destination) {
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     ((src += destination % kMap.digit[I].extent * kMap.digit[I].stride, destination /= kMap.digit[I].extent),
      ...);
-  }(std::make_index_sequence<kMap.kRank>{});
+  }
+  (std::make_index_sequence<kMap.kRank>{});
   return src;
 }
 

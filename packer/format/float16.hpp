@@ -1,5 +1,6 @@
 #pragma once
-// IEEE half and bfloat16 to and from float, round to nearest even, as bits. Exact for every input; NaN stays NaN.
+// IEEE half and bfloat16 to and from float, round to nearest even, as bits. Exact for every input; NaN stays
+// NaN.
 
 #include <bit>
 #include <cstdint>
@@ -32,7 +33,8 @@ constexpr std::uint16_t float_to_f16(float value) {
   const std::uint32_t magnitude = u & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);
   if (magnitude >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // rounds past 65504
-  if (magnitude < 0x38800000u) {  // subnormal: adding 0.5 leaves the rounded multiple of 2^-24 in the low bits
+  if (magnitude <
+      0x38800000u) {  // subnormal: adding 0.5 leaves the rounded multiple of 2^-24 in the low bits
     const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
     return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u));
   }

@@ -14,8 +14,28 @@ namespace mpk {
 
 /// In the order in which a canonical safetensors file stores them (FORMAT.md, "Container").
 enum class DType : std::uint8_t {
-  U64, I64, F64, C64, F32, U32, I32, BF16, F16, U16, I16,
-  F8_E5M2FNUZ, F8_E4M3FNUZ, F8_E8M0, F8_E4M3, F8_E5M2, I8, U8, F6_E3M2, F6_E2M3, F4, BOOL,
+  U64,
+  I64,
+  F64,
+  C64,
+  F32,
+  U32,
+  I32,
+  BF16,
+  F16,
+  U16,
+  I16,
+  F8_E5M2FNUZ,
+  F8_E4M3FNUZ,
+  F8_E8M0,
+  F8_E4M3,
+  F8_E5M2,
+  I8,
+  U8,
+  F6_E3M2,
+  F6_E2M3,
+  F4,
+  BOOL,
 };
 
 struct DTypeInfo {
@@ -48,17 +68,21 @@ inline constexpr std::array kDTypes{
     DTypeInfo{DType::BOOL, "BOOL", 8},
 };
 
-constexpr const DTypeInfo& info(DType dtype) { return kDTypes[static_cast<std::size_t>(dtype)]; }
+constexpr const DTypeInfo& info(DType dtype) {
+  return kDTypes[static_cast<std::size_t>(dtype)];
+}
 constexpr std::optional<DType> dtype_named(std::string_view name) {
   for (const auto& row : kDTypes)
     if (name == row.name) return row.dtype;
   return std::nullopt;
 }
-static_assert([] {
-  for (std::size_t i = 0; i < kDTypes.size(); ++i)
-    if (static_cast<std::size_t>(kDTypes[i].dtype) != i) return false;
-  return true;
-}(), "kDTypes is indexed by DType");
+static_assert(
+    [] {
+      for (std::size_t i = 0; i < kDTypes.size(); ++i)
+        if (static_cast<std::size_t>(kDTypes[i].dtype) != i) return false;
+      return true;
+    }(),
+    "kDTypes is indexed by DType");
 
 using Shape = std::vector<std::int64_t>;
 

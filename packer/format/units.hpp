@@ -20,7 +20,11 @@ using M = Count<struct ActivationRows>;           ///< tokens
 using GroupSize = Count<struct WeightsPerScale>;  ///< consecutive k that share a scale
 using Groups = Count<struct ScalesPerColumn>;     ///< scales of one output column
 
-constexpr bool divides(GroupSize g, K k) { return g.value > 0 && k.value % g.value == 0; }
-constexpr Groups operator/(K k, GroupSize g) { return Groups{k.value / g.value}; }  // k / n does not compile
+constexpr bool divides(GroupSize g, K k) {
+  return g.value > 0 && k.value % g.value == 0;
+}
+constexpr Groups operator/(K k, GroupSize g) {
+  return Groups{k.value / g.value};
+}  // k / n does not compile
 
 }  // namespace mpk

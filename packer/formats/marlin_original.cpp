@@ -11,7 +11,8 @@ constexpr MarlinNames kNames{"B", "s"};
 
 std::optional<std::string> refusal(const Scheme& scheme, K k, N n) {
   if (auto why = integer_refusal("marlin-original", scheme, k, n)) return why;
-  if (scheme.act_order) return "marlin-original has no act_order; use format marlin, which stores the order of the rows";
+  if (scheme.act_order)
+    return "marlin-original has no act_order; use format marlin, which stores the order of the rows";
   if (scheme.type != kU4B8)
     return fmt::format("marlin-original holds u4b8 codes, not {}; use format marlin", name_of(scheme.type));
   if (scheme.scale_dtype != DType::F16)
