@@ -58,6 +58,9 @@ void require(const PartViews& parts, std::span<const PartSpec> specs) {
       fail(fmt::format("{} is {}, not {}", spec.suffix, info(part.dtype).name, info(spec.dtype).name));
     if (part.shape != spec.shape)
       fail(fmt::format("{} has shape {}, not {}", spec.suffix, to_string(part.shape), to_string(spec.shape)));
+  }
+  for (const PartSpec& spec : specs) {  // once all headers fit
+    const TensorView& part = part_of(parts, spec.suffix);
     if (part.data.size() != num_bytes(spec))
       fail(fmt::format("{} has {} bytes, {} {} needs {}", spec.suffix, part.data.size(),
                        info(spec.dtype).name, to_string(spec.shape), num_bytes(spec)));
