@@ -27,6 +27,20 @@ Error malformed(const std::string& what) {
   return {ErrorKind::bad_input, fmt::format("{}: {}", kManifestName, what)};
 }
 
+/// The JSON library would convert 1e30, which no integer holds.
+std::int64_t whole(const Json& j) {
+  if (!j.is_number_integer()) throw malformed(fmt::format("{} is no whole number", j.dump()));
+  return j.get<std::int64_t>();
+}
+
+template <class T>
+std::vector<T> whole_numbers(const Json& array) {
+  if (!array.is_array()) throw malformed("there is no list of whole numbers where one should be");
+  std::vector<T> numbers;
+  for (const Json& element : array) numbers.push_back(static_cast<T>(whole(element)));
+  return numbers;
+}
+
 DType dtype_of(const Json& j) {
   const std::string name = j.get<std::string>();
   const auto dtype = dtype_named(name);
@@ -64,7 +78,7 @@ Scheme scheme_from(const Json& j) {
   const auto type = scalar_type_named(j.at("type").get<std::string>());
   if (!type) throw malformed(fmt::format("unknown type {}", j.at("type").dump()));
   scheme.type = *type;
-  scheme.group_size = group_size_from_number(j.at("group_size").get<std::int64_t>());
+  scheme.group_size = group_size_from_number(whole(j.at("group_size")));
   scheme.scale_dtype = dtype_of(j.at("scale_dtype"));
   if (j.contains("zero_points"))
     scheme.zero_points = named<ZeroPoints>(j["zero_points"].get<std::string>(), kZeroNames, "zero_points");
@@ -72,7 +86,7 @@ Scheme scheme_from(const Json& j) {
   if (j.contains("global_scale"))
     scheme.global_scale =
         named<GlobalScale>(j["global_scale"].get<std::string>(), kGlobalNames, "global_scale");
-  scheme.columns_per_scale = j.value("columns_per_scale", std::int64_t{1});
+  scheme.columns_per_scale = (j.contains("columns_per_scale") ? whole(j["columns_per_scale"]) : 1);
   scheme.scales_divide = j.value("scales_divide", false);
   if (j.contains("activations")) scheme.activations = dtype_of(j["activations"]);
   return scheme;
@@ -110,16 +124,14 @@ Json to_json(const LayerOrigin& origin) {
 }
 
 LayerOrigin origin_from(const Json& j) {
-  LayerOrigin origin{j.at("layout").get<std::string>(),
-                     scheme_from(j),
-                     K{j.at("k").get<std::int64_t>()},
-                     N{j.at("n").get<std::int64_t>()},
-                     {}};
+  LayerOrigin origin{
+      j.at("layout").get<std::string>(), scheme_from(j), K{whole(j.at("k"))}, N{whole(j.at("n"))}, {}};
   for (const auto& [suffix, part] : j.at("parts").items())
-    origin.parts.push_back({suffix, dtype_of(part.at("dtype")), part.at("shape").get<Shape>()});
+    origin.parts.push_back(
+        {suffix, dtype_of(part.at("dtype")), whole_numbers<std::int64_t>(part.at("shape"))});
   if (j.contains("kept"))
     for (const auto& [suffix, tensor] : j["kept"].items())
-      origin.kept[suffix] = {dtype_of(tensor.at("dtype")), tensor.at("shape").get<Shape>(),
+      origin.kept[suffix] = {dtype_of(tensor.at("dtype")), whole_numbers<std::int64_t>(tensor.at("shape")),
                              from_hex(tensor.at("data").get<std::string>())};
   return origin;
 }
@@ -146,11 +158,11 @@ ManifestLayer layer_from(const Json& j) {
   layer.module = j.at("module").get<std::string>();
   return within("layer " + layer.module, [&] {
     layer.scheme = scheme_from(j);
-    layer.k = K{j.at("k").get<std::int64_t>()};
-    layer.n = N{j.at("n").get<std::int64_t>()};
+    layer.k = K{whole(j.at("k"))};
+    layer.n = N{whole(j.at("n"))};
     layer.layout = j.at("layout").get<std::string>();
     layer.separator = j.value("separator", ".");
-    layer.experts = j.value("experts", std::int64_t{0});
+    layer.experts = (j.contains("experts") ? whole(j["experts"]) : 0);
     layer.codes_sha256 = j.value("codes_sha256", "");
     if (j.contains("weight_error")) layer.weight_error = j["weight_error"].get<double>();
     if (j.contains("relative_loss")) layer.relative_loss = j["relative_loss"].get<double>();
@@ -177,7 +189,7 @@ Json to_json(const ManifestTensor& tensor) {
 
 ManifestTensor tensor_from(const Json& j) {
   return {j.at("name").get<std::string>(), j.at("file").get<std::string>(), dtype_of(j.at("dtype")),
-          j.at("shape").get<Shape>(), j.at("sha256").get<std::string>()};
+          whole_numbers<std::int64_t>(j.at("shape")), j.at("sha256").get<std::string>()};
 }
 
 Json to_json(const SourceTensor& tensor) {
@@ -193,7 +205,7 @@ Json to_json(const SourceTensor& tensor) {
 SourceTensor source_from(const Json& j) {
   SourceTensor tensor{j.at("name").get<std::string>(),
                       dtype_of(j.at("dtype")),
-                      j.at("shape").get<Shape>(),
+                      whole_numbers<std::int64_t>(j.at("shape")),
                       j.at("sha256").get<std::string>(),
                       Fate::copied,
                       j.value("reason", "")};
@@ -214,7 +226,7 @@ Json to_json(const ManifestFile& file) {
 
 ManifestFile file_from(const Json& j) {
   const bool header_only = j.contains("header_sha256");
-  return {j.at("name").get<std::string>(), j.at("bytes").get<std::uint64_t>(),
+  return {j.at("name").get<std::string>(), static_cast<std::uint64_t>(whole(j.at("bytes"))),
           j.at(header_only ? "header_sha256" : "sha256").get<std::string>(), header_only};
 }
 
@@ -303,7 +315,7 @@ Manifest parse_manifest(const std::string& text) {
     manifest.version = j.at("marlin_pack").get<std::string>();
     manifest.format = j.at("format").get<std::string>();
     manifest.recipe = j.at("recipe");
-    manifest.sample_tokens = j.at("sample_tokens").get<std::vector<std::int32_t>>();
+    manifest.sample_tokens = whole_numbers<std::int32_t>(j.at("sample_tokens"));
     manifest.layers = rows_from(j.at("layers"), layer_from);
     manifest.tensors = rows_from(j.at("tensors"), tensor_from);
     manifest.source = rows_from(j.at("source"), source_from);

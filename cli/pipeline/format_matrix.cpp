@@ -53,6 +53,7 @@ MatrixFacts usual_facts(const Scheme& scheme) {
   MatrixFacts facts;
   facts.lowest_zero = 1;
   facts.highest_zero = scheme.type.max_code();
+  if (scheme.global_scale != GlobalScale::none) facts.reciprocal_error = 0x1p-25;
   if (scheme.scale_dtype == DType::F16) facts.bf16_error = 0x1p-9;
   if (scheme.scale_dtype == DType::F32) facts.f16_error = 0x1p-12, facts.bf16_error = 0x1p-9;
   return facts;
