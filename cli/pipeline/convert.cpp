@@ -4,7 +4,6 @@
 #include <chrono>
 #include <fstream>
 #include <memory>
-#include <mutex>
 #include <set>
 
 #include <fmt/format.h>
@@ -16,6 +15,7 @@
 #include "packer/float_weights.hpp"
 #include "packer/format/error.hpp"
 #include "packer/io/sha256.hpp"
+#include "quantizer/linalg/parallel.hpp"
 
 namespace mpk {
 namespace fs = std::filesystem;
@@ -44,27 +44,6 @@ struct TargetPlan {
 bool is_float(const TargetPlan& target) {
   return target.name == kFloatTarget;
 }
-
-/// The first exception of a parallel loop.
-class FirstFailure {
- public:
-  template <class Work>
-  void guard(Work work) {
-    try {
-      work();
-    } catch (...) {
-      const std::lock_guard lock{mutex_};
-      if (!failure_) failure_ = std::current_exception();
-    }
-  }
-  void rethrow() const {
-    if (failure_) std::rethrow_exception(failure_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::exception_ptr failure_;
-};
 
 /// Columns that pass through the cache together: about 2 MB of codes.
 std::vector<ColumnRange> slabs_of(const Geometry& geometry) {
@@ -298,10 +277,8 @@ class Conversion {
                [&] { convert_slab(targets_[t].layers[index], columns, buffers[t]); });
     };
     convert(slabs.front());  // alone: it also writes what all columns share
-    FirstFailure failure;
-#pragma omp parallel for schedule(dynamic)
-    for (std::size_t i = 1; i < slabs.size(); ++i) failure.guard([&] { convert(slabs[i]); });
-    failure.rethrow();
+    parallel_for(std::ssize(slabs) - 1,
+                 [&](std::int64_t i) { convert(slabs[static_cast<std::size_t>(i) + 1]); });
   }
 
   static PartBuffers matrix_buffers(std::vector<Part>& parts, std::int64_t experts, std::int64_t expert) {
@@ -357,9 +334,10 @@ class Conversion {
     std::vector<std::string> names;
     for (const std::string& suffix : module.suffixes) names.push_back(module.tensor_name(suffix));
     std::vector<std::string> hashes(names.size());
-#pragma omp parallel for schedule(dynamic)
-    for (std::size_t i = 0; i < names.size(); ++i)
-      hashes[i] = sha256(source_.checkpoint().tensor(names[i]).data);
+    parallel_for(std::ssize(names), [&](std::int64_t i) {
+      const auto at = static_cast<std::size_t>(i);
+      hashes[at] = sha256(source_.checkpoint().tensor(names[at]).data);
+    });
     for (std::size_t i = 0; i < names.size(); ++i) {
       record_source(names[i], hashes[i], Fate::converted);
       source_.checkpoint().release(names[i]);
@@ -369,7 +347,6 @@ class Conversion {
   void record_source(const std::string& name, std::string hash, Fate fate) {
     const TensorView tensor = source_.checkpoint().tensor(name);
     report_.source_bytes += tensor.data.size();
-    const std::lock_guard lock{mutex_};
     source_records_.push_back({name, tensor.dtype, tensor.shape, std::move(hash), fate, {}});
   }
 
@@ -476,7 +453,6 @@ class Conversion {
   std::map<std::string, MatrixFacts> facts_;
   std::vector<std::string> refusals_;
   std::vector<TargetPlan> targets_;
-  std::mutex mutex_;
   std::vector<SourceTensor> source_records_;
   ConvertReport report_;
 };
