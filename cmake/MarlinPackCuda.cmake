@@ -9,7 +9,7 @@ if(NOT MARLIN_PACK_CUDA STREQUAL "OFF")
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-      set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real)
+      set(CMAKE_CUDA_ARCHITECTURES 80)  # and PTX, which newer GPUs compile as they load it
     endif()
     set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
     enable_language(CUDA)

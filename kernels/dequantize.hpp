@@ -5,9 +5,9 @@
 
 namespace mpk {
 
-/// Device memory, 16-byte aligned. `out` (K, N) row-major float16: (code - bias) * scale, rounded once. For
-/// every layer that require_gemm accepts.
-void dequantize(const LayerShape& layer, const std::uint32_t* words, const std::uint16_t* scales,
-                std::uint16_t* out, GpuStream stream);
+/// Device memory, as GemmBuffers says; of `buffers` words, scales, zero_points and global_scale are read.
+/// `out` (K, N) row-major of layer.activations' type, rows as they are stored: code times scale exactly,
+/// times the global scale in float32, rounded. For every layer that require_gemm accepts.
+void dequantize(const LayerShape& layer, const GemmBuffers& buffers, std::uint16_t* out, GpuStream stream);
 
 }  // namespace mpk

@@ -1,23 +1,29 @@
 #pragma once
-// out (M, N) = activations (M, K) * weights (K, N), the weights packed as FORMAT.md "marlin" says.
+// out (M, N) = activations (M, K) * weights (K, N) [+ bias], the weights packed as FORMAT.md "marlin" says.
 //
-// Roundings, all of them:
-//   weights   code - bias is exact. Grouped: times the scale, one product per weight, rounded to float16, to
-//             nearest even. One scale per column: not scaled here.
-//   products  activation * weight: exact (11 x 11 bits).
-//   sums      mma.sync, float32 accumulators, 16 products an instruction. What the tensor core does inside is
+// Two families of kernels: mma.sync for compute capability 8.0 and newer, wgmma for 9.0. Roundings, all of
+// them (F is the type of the activations, f16 or bf16):
+//   weights   what a code stands for is exact in F. With groups the kernel multiplies it by the scale, one
+//             product per weight, rounded to F, or leaves that to the sums of a group (below). One scale per
+//             column: not scaled here.
+//   products  activation * weight: exact in float32.
+//   sums      tensor cores, float32 accumulators, 16 products an instruction. What the tensor core does
+//   inside is
 //             undocumented beyond single precision; measured chips align the addends to the largest and cut.
+//   groups    where scales are left to the sums: one float32 fused multiply-add per group.
 //   partials  the warps of a block, then the blocks of a tile: float32 additions in a fixed order.
-//   output    One scale per column: float32 product with it. Then float16, to nearest even.
+//   output    One scale per column, a global scale: float32 products. Bias: a float32 addition. Then F, to
+//             nearest even.
 // The same call on the same GPU gives the same bits. error_bound.hpp turns this list into a bound.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 
 #include "kernels/partition.hpp"
-#include "packer/format/scalar_type.hpp"
+#include "kernels/weight.hpp"
 #include "packer/format/units.hpp"
 
 struct CUstream_st;
@@ -28,51 +34,85 @@ using GpuStream = CUstream_st*;  ///< cudaStream_t, without the CUDA headers
 
 /// What a packed layer is, apart from its bytes.
 struct LayerShape {
-  ScalarType type;
+  Weight weight = Weight::u4b8;
   std::optional<GroupSize> group_size;
   K k;
   N n;
+  Float activations = Float::f16;
+  bool act_order = false;  ///< rows are stored sorted by group; `perm` says where each came from
 
   /// A group as long as K is one scale per column, and stored so.
   bool grouped() const { return group_size && group_size->value < k.value; }
   int groups() const { return grouped() ? static_cast<int>((k / *group_size).value) : 1; }
   std::size_t num_words() const {
     return static_cast<std::size_t>(k.value) * static_cast<std::size_t>(n.value) /
-           static_cast<std::size_t>(type.pack_factor());
+           static_cast<std::size_t>(32 / bits_of(weight));
   }
   std::size_t num_scales() const {
     return static_cast<std::size_t>(groups()) * static_cast<std::size_t>(n.value);
   }
+  std::size_t num_zero_words() const { return weight == Weight::u4 ? num_scales() / 8 : 0; }
 };
+
+/// What planning must know of a GPU.
+struct GpuTraits {
+  int capability = 0;  ///< 90 for 9.0
+  int num_sms = 0;
+  /// How many clusters of so many blocks, one block a multiprocessor, run at the same time; 0 where unknown.
+  static constexpr int kMaxCluster = 8;
+  std::array<int, kMaxCluster + 1> clusters{};
+};
+
+enum class GemmFamily { mma_sync, wgmma };
+constexpr const char* name_of(GemmFamily f) {
+  return f == GemmFamily::wgmma ? "wgmma" : "mma.sync";
+}
 
 /// The kernels in this build, one line each.
 std::string gemm_table();
 
-/// Throws Error{unsupported}, with the table, if no kernel handles such a layer (whatever M is).
+/// Throws Error{unsupported}, with the table, if no kernel of any GPU handles such a layer (whatever M is).
 void require_gemm(const LayerShape& layer);
 
 /// Everything decided before a launch. Depends on nothing but its arguments.
 struct GemmPlan {
   LayerShape layer;
   M m;
-  int variant;  ///< row of the table
+  GemmFamily family;
+  int variant;  ///< row of the family's table
   Partition partition;
+  double expected_us;  ///< what the choice was made by; 0 if there was nothing to choose
   std::size_t
       counter_bytes;  ///< head of the workspace: zero before the first launch, left zero by every launch
+  std::size_t gathered_at;      ///< where the activations go in stored order, if the layer has act_order
   std::size_t workspace_bytes;  ///< all of it; 16-byte aligned
 };
-GemmPlan plan_gemm(const LayerShape& layer, M m, int num_sms);
+/// `family`: nullopt takes the fastest that `gpu` runs. Throws Error{unsupported} with the table if there is
+/// none.
+GemmPlan plan_gemm(const LayerShape& layer, M m, const GpuTraits& gpu,
+                   std::optional<GemmFamily> family = std::nullopt);
+/// "wgmma u4b8 f16, tile 16 x 256 x 128, 16 tiles in 8 parts on 128 blocks".
+std::string describe(const GemmPlan& plan);
 
-/// Device memory. `activations`, `words` and `scales` are 16-byte aligned, as cudaMalloc gives it.
+/// Device memory, each 16-byte aligned, as cudaMalloc gives it. Scales and biases are permuted as FORMAT.md
+/// says. Kernels of the same stream may start before the one in front of them has ended and then read words,
+/// scales, zero points and bias ahead of its end: these must not be outputs of that kernel. Activations may.
 struct GemmBuffers {
-  const std::uint16_t* activations;  ///< (M, K) row-major float16
-  const std::uint32_t* words;
-  const std::uint16_t* scales;  ///< (groups, N) float16, permuted
-  std::uint16_t* out;           ///< (M, N) row-major float16
-  void* workspace;
+  const std::uint16_t* activations = nullptr;  ///< (M, K) row-major
+  const std::uint32_t* words = nullptr;
+  const void* scales = nullptr;                ///< (groups, N), 16 bits each, or 8 (nvfp4, mxfp4)
+  const std::uint32_t* zero_points = nullptr;  ///< (groups, N / 8) words; u4 only
+  const std::int32_t* perm = nullptr;          ///< (K); act_order only
+  const std::uint16_t* bias = nullptr;         ///< (N), or null
+  float global_scale = 1.0f;                   ///< nvfp4 only
+  std::uint16_t* out = nullptr;                ///< (M, N) row-major
+  void* workspace = nullptr;
 };
 /// Launches and returns; allocates nothing. A workspace serves one plan, one launch after the other.
 void gemm(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream);
+
+/// The GPU that is current. Throws Error{device}.
+GpuTraits current_gpu_traits();
 
 /// Empty if this build holds machine code for the current GPU, else why not.
 std::string gemm_code_missing();

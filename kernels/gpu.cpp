@@ -61,13 +61,6 @@ std::size_t area(std::int64_t rows, std::int64_t columns) {
   return static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
 }
 
-int num_sms() {
-  int device = 0, sms = 0;
-  MPK_CUDA(cudaGetDevice(&device));
-  MPK_CUDA(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device));
-  return sms;
-}
-
 constexpr int kPoison = 0xff;  // two such bytes are a NaN
 
 }  // namespace
@@ -80,40 +73,62 @@ const GpuStatus& gpu_status() {
 struct GpuLinear::Impl {
   LayerShape layer;
   Stream stream;
-  int sms;
+  GpuTraits gpu = current_gpu_traits();
   DeviceBuffer<std::uint32_t> words;
-  DeviceBuffer<std::uint16_t> scales;
+  DeviceBuffer<std::byte> scales;
+  DeviceBuffer<std::uint32_t> zero_points;
+  DeviceBuffer<std::int32_t> perm;
+  DeviceBuffer<std::uint16_t> bias;
+  float global_scale;
 
-  Impl(const LayerShape& shape, std::span<const std::uint32_t> host_words,
-       std::span<const std::uint16_t> host_scales)
-      : layer{shape}, sms{num_sms()}, words{host_words, stream}, scales{host_scales, stream} {}
+  Impl(const LayerShape& shape, const LayerTensors& host)
+      : layer{shape},
+        words{host.words, stream},
+        scales{host.scales, stream},
+        zero_points{host.zero_points, stream},
+        perm{host.perm, stream},
+        bias{host.bias, stream},
+        global_scale{host.global_scale} {}
 };
 
-GpuLinear::GpuLinear(ScalarType type, std::optional<GroupSize> group_size, K k, N n,
-                     std::span<const std::uint32_t> words, std::span<const std::uint16_t> scales) {
-  const LayerShape layer{type, group_size, k, n};
+GpuLinear::GpuLinear(const LayerShape& layer, const LayerTensors& tensors) {
   require_gemm(layer);
-  require_size("packed weights", words.size(), layer.num_words());
-  require_size("scales", scales.size(), layer.num_scales());
+  require_size("packed weights", tensors.words.size(), layer.num_words());
+  require_size("bytes of scales", tensors.scales.size(),
+               layer.num_scales() * static_cast<std::size_t>(scale_bytes(layer.weight)));
+  require_size("words of zero points", tensors.zero_points.size(), layer.num_zero_words());
+  require_size("perm", tensors.perm.size(), layer.act_order ? static_cast<std::size_t>(layer.k.value) : 0);
+  if (!tensors.bias.empty())
+    require_size("bias", tensors.bias.size(), static_cast<std::size_t>(layer.n.value));
   require_gpu();
-  impl_ = std::make_unique<Impl>(layer, words, scales);
+  impl_ = std::make_unique<Impl>(layer, tensors);
 }
 GpuLinear::~GpuLinear() = default;
 GpuLinear::GpuLinear(GpuLinear&&) noexcept = default;
 GpuLinear& GpuLinear::operator=(GpuLinear&&) noexcept = default;
 
-std::vector<std::uint16_t> GpuLinear::multiply(std::span<const std::uint16_t> activations, M m) const {
+std::vector<std::uint16_t> GpuLinear::multiply(std::span<const std::uint16_t> activations, M m,
+                                               std::optional<GemmFamily> family) const {
   const LayerShape& layer = impl_->layer;
   const Stream& stream = impl_->stream;
   require_size("activations", activations.size(), area(m.value, layer.k.value));
-  const GemmPlan plan = plan_gemm(layer, m, impl_->sms);
+  const GemmPlan plan = plan_gemm(layer, m, impl_->gpu, family);
   const DeviceBuffer<std::uint16_t> a{activations, stream};
   DeviceBuffer<std::uint16_t> out{area(m.value, layer.n.value)};
   DeviceBuffer<std::byte> workspace{plan.workspace_bytes};
   out.fill_bytes(kPoison, stream);
   workspace.fill_bytes(kPoison, stream);
   MPK_CUDA(cudaMemsetAsync(workspace.data(), 0, plan.counter_bytes, stream.get()));
-  gemm(plan, {a.data(), impl_->words.data(), impl_->scales.data(), out.data(), workspace.data()},
+  gemm(plan,
+       {.activations = a.data(),
+        .words = impl_->words.data(),
+        .scales = impl_->scales.data(),
+        .zero_points = impl_->zero_points.data(),
+        .perm = impl_->perm.data(),
+        .bias = impl_->bias.data(),
+        .global_scale = impl_->global_scale,
+        .out = out.data(),
+        .workspace = workspace.data()},
        stream.get());
   return out.to_host(stream);
 }
@@ -122,12 +137,17 @@ std::vector<std::uint16_t> GpuLinear::dequantize() const {
   const LayerShape& layer = impl_->layer;
   DeviceBuffer<std::uint16_t> out{area(layer.k.value, layer.n.value)};
   out.fill_bytes(kPoison, impl_->stream);
-  mpk::dequantize(layer, impl_->words.data(), impl_->scales.data(), out.data(), impl_->stream.get());
+  mpk::dequantize(layer,
+                  {.words = impl_->words.data(),
+                   .scales = impl_->scales.data(),
+                   .zero_points = impl_->zero_points.data(),
+                   .global_scale = impl_->global_scale},
+                  out.data(), impl_->stream.get());
   return out.to_host(impl_->stream);
 }
 
 GpuReference gpu_reference(std::span<const float> weights, K k, N n,
-                           std::span<const std::uint16_t> activations, M m) {
+                           std::span<const std::uint16_t> activations, M m, Float type) {
   require_size("weights", weights.size(), area(k.value, n.value));
   require_size("activations", activations.size(), area(m.value, k.value));
   require_gpu();
@@ -137,7 +157,7 @@ GpuReference gpu_reference(std::span<const float> weights, K k, N n,
   DeviceBuffer<double> product{area(m.value, n.value)}, magnitude{area(m.value, n.value)};
   product.fill_bytes(kPoison, stream);
   magnitude.fill_bytes(kPoison, stream);
-  reference(w.data(), k, n, a.data(), m, product.data(), magnitude.data(), stream.get());
+  reference(w.data(), k, n, a.data(), type, m, product.data(), magnitude.data(), stream.get());
   return {product.to_host(stream), magnitude.to_host(stream)};
 }
 

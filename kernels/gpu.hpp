@@ -9,8 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "packer/format/scalar_type.hpp"
-#include "packer/format/units.hpp"
+#include "kernels/gemm.hpp"
 
 namespace mpk {
 
@@ -22,22 +21,35 @@ struct GpuStatus {
 };
 const GpuStatus& gpu_status();
 
-/// One packed linear layer in GPU memory, laid out as FORMAT.md "marlin" says (kMarlinU4, kMarlinU8).
+/// A packed layer's tensors in host memory, laid out as FORMAT.md "marlin" says; empty where the layer has
+/// none.
+struct LayerTensors {
+  std::span<const std::uint32_t> words = {};
+  std::span<const std::byte> scales = {};  ///< (groups, N) of 16 bits, or of 8 (nvfp4, mxfp4)
+  std::span<const std::uint32_t> zero_points = {};
+  std::span<const std::int32_t> perm = {};
+  std::span<const std::uint16_t> bias = {};
+  float global_scale = 1.0f;
+};
+
+/// One packed linear layer in GPU memory.
 class GpuLinear {
  public:
   /// Throws Error{unsupported} with the table of kernels if none matches, Error{bad_input} if a size is
   /// wrong, Error{device} if there is no GPU or it fails.
-  GpuLinear(ScalarType type, std::optional<GroupSize> group_size, K k, N n,
-            std::span<const std::uint32_t> words, std::span<const std::uint16_t> scales);
+  GpuLinear(const LayerShape& layer, const LayerTensors& tensors);
   ~GpuLinear();
   GpuLinear(GpuLinear&&) noexcept;
   GpuLinear& operator=(GpuLinear&&) noexcept;
 
-  /// activations (M, K) row-major float16 -> (M, N) row-major float16, by the Marlin GEMM. The output buffer
-  /// is poisoned with NaN before the launch, so an element that the kernel does not write shows.
-  std::vector<std::uint16_t> multiply(std::span<const std::uint16_t> activations, M m) const;
+  /// activations (M, K) row-major -> (M, N) row-major, both of layer.activations' type, by the Marlin GEMM.
+  /// The output buffer is poisoned with NaN before the launch, so an element that the kernel does not write
+  /// shows. `family`: nullopt takes the one that plan_gemm takes.
+  std::vector<std::uint16_t> multiply(std::span<const std::uint16_t> activations, M m,
+                                      std::optional<GemmFamily> family = std::nullopt) const;
 
-  /// The weights as the kernels decode them: (K, N) row-major float16, (code - bias) * scale rounded once.
+  /// The weights as the kernels decode them: (K, N) row-major of layer.activations' type, rounded once; rows
+  /// as they are stored.
   std::vector<std::uint16_t> dequantize() const;
 
  private:
@@ -51,8 +63,9 @@ struct GpuReference {
   std::vector<double> product;    ///< sum_k a * w
   std::vector<double> magnitude;  ///< sum_k |a| * |w|: what rounding errors are proportional to
 };
-/// `weights` (K, N) column-major float32 (consecutive k contiguous); `activations` (M, K) row-major float16.
+/// `weights` (K, N) column-major float32 (consecutive k contiguous); `activations` (M, K) row-major of type
+/// `type`.
 GpuReference gpu_reference(std::span<const float> weights, K k, N n,
-                           std::span<const std::uint16_t> activations, M m);
+                           std::span<const std::uint16_t> activations, M m, Float type = Float::f16);
 
 }  // namespace mpk

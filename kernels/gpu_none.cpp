@@ -19,22 +19,22 @@ const GpuStatus& gpu_status() {
   return status;
 }
 
-GpuLinear::GpuLinear(ScalarType, std::optional<GroupSize>, K, N, std::span<const std::uint32_t>,
-                     std::span<const std::uint16_t>) {
+GpuLinear::GpuLinear(const LayerShape&, const LayerTensors&) {
   no_gpu();
 }
 GpuLinear::~GpuLinear() = default;
 GpuLinear::GpuLinear(GpuLinear&&) noexcept = default;
 GpuLinear& GpuLinear::operator=(GpuLinear&&) noexcept = default;
 
-std::vector<std::uint16_t> GpuLinear::multiply(std::span<const std::uint16_t>, M) const {
+std::vector<std::uint16_t> GpuLinear::multiply(std::span<const std::uint16_t>, M,
+                                               std::optional<GemmFamily>) const {
   no_gpu();
 }
 std::vector<std::uint16_t> GpuLinear::dequantize() const {
   no_gpu();
 }
 
-GpuReference gpu_reference(std::span<const float>, K, N, std::span<const std::uint16_t>, M) {
+GpuReference gpu_reference(std::span<const float>, K, N, std::span<const std::uint16_t>, M, Float) {
   no_gpu();
 }
 

@@ -8,9 +8,9 @@
 
 namespace mpk {
 
-/// Device memory. `weights` (K, N) column-major float32, `activations` (M, K) row-major float16, the rest (M,
-/// N) row-major: sum_k a * w and sum_k |a| * |w|.
-void reference(const float* weights, K k, N n, const std::uint16_t* activations, M m, double* product,
-               double* magnitude, GpuStream stream);
+/// Device memory. `weights` (K, N) column-major float32, `activations` (M, K) row-major of type `type`, the
+/// rest (M, N) row-major: sum_k a * w and sum_k |a| * |w|.
+void reference(const float* weights, K k, N n, const std::uint16_t* activations, Float type, M m,
+               double* product, double* magnitude, GpuStream stream);
 
 }  // namespace mpk

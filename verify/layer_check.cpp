@@ -86,10 +86,9 @@ void check_products(LayerCheck& check, const ManifestLayer& record, const PartVi
   check.kernel = on_gpu ? gpu_status().name : "CPU decoder";
   std::optional<GpuLinear> linear;
   if (on_gpu)
-    linear.emplace(record.scheme.type,
-                   record.scheme.groups(record.k).value > 1 ? record.scheme.group_size : std::nullopt,
-                   record.k, record.n, elements<std::uint32_t>(*operands.words),
-                   elements<std::uint16_t>(*operands.scales));
+    linear.emplace(
+        LayerShape{*weight_of(record.scheme.type, 0), record.scheme.group_size, record.k, record.n},
+        LayerTensors{.words = elements<std::uint32_t>(*operands.words), .scales = operands.scales->data});
   for (const M m : options.rows) {
     const auto activations = outlier_activations(m, record.k, options.seed);
     Reference reference;

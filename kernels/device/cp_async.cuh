@@ -35,5 +35,27 @@ __device__ __forceinline__ uint4 load_shared(std::uint32_t shared) {
                : "memory");
   return out;
 }
+__device__ __forceinline__ uint2 load_shared2(std::uint32_t shared) {
+  uint2 out;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(out.x), "=r"(out.y) : "r"(shared) : "memory");
+  return out;
+}
+__device__ __forceinline__ std::uint32_t load_shared_word(std::uint32_t shared) {
+  std::uint32_t out;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(out) : "r"(shared) : "memory");
+  return out;
+}
+__device__ __forceinline__ float load_shared_float(std::uint32_t shared) {
+  float out;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(out) : "r"(shared) : "memory");
+  return out;
+}
+__device__ __forceinline__ float4 load_shared_floats(std::uint32_t shared) {
+  const uint4 v = load_shared(shared);
+  return {__uint_as_float(v.x), __uint_as_float(v.y), __uint_as_float(v.z), __uint_as_float(v.w)};
+}
+__device__ __forceinline__ void store_shared(std::uint32_t shared, float value) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(shared), "f"(value) : "memory");
+}
 
 }  // namespace mpk

@@ -28,6 +28,7 @@ class DeviceBuffer {
   }
   /// A copy of host memory; returns when the host memory may change again.
   DeviceBuffer(std::span<const T> host, const Stream& stream) : DeviceBuffer(host.size()) {
+    if (host.empty()) return;
     MPK_CUDA(cudaMemcpyAsync(data_, host.data(), size_bytes(), cudaMemcpyHostToDevice, stream.get()));
     stream.wait();
   }

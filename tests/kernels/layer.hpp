@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "kernels/gpu.hpp"
 #include "packer/format/float16.hpp"
 #include "packer/format/scalar_type.hpp"
 #include "packer/format/units.hpp"
@@ -78,6 +79,13 @@ PackedLayer make_layer(Rng& rng, ScalarType type, std::optional<GroupSize> group
       layer.permuted[at(group * n.value + scale_position(layer.grouped(), col))] =
           layer.scales[at(group * n.value + col)];
   return layer;
+}
+
+inline LayerShape shape_of(const PackedLayer& layer) {
+  return {*weight_of(layer.type, 0), layer.group_size, layer.k, layer.n};
+}
+inline LayerTensors tensors_of(const PackedLayer& layer) {
+  return {.words = layer.words, .scales = std::as_bytes(std::span{layer.permuted})};
 }
 
 /// Scales as layers have them, some negative, a few so small that their products are subnormal.

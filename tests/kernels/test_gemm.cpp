@@ -40,9 +40,9 @@ TEST_CASE("GPU: any number of blocks gives the same whole numbers, and leaves th
   const Stream stream;
   const DeviceBuffer<std::uint32_t> words{packed.words, stream};
   const DeviceBuffer<std::uint16_t> scales{packed.permuted, stream}, a{activations, stream};
-  const LayerShape layer{type, packed.group_size, packed.k, packed.n};
+  const LayerShape layer = shape_of(packed);
   for (const int sms : {1, 2, 5, 16, 132, 10000}) {
-    const GemmPlan plan = plan_gemm(layer, m, sms);
+    const GemmPlan plan = plan_gemm(layer, m, GpuTraits{80, sms});
     CAPTURE(sms, plan.partition.blocks, plan.partition.units());
     DeviceBuffer<std::byte> workspace{plan.workspace_bytes};
     workspace.fill_bytes(0xff, stream);
@@ -50,7 +50,13 @@ TEST_CASE("GPU: any number of blocks gives the same whole numbers, and leaves th
     for (int launch = 0; launch < 3; ++launch) {
       DeviceBuffer<std::uint16_t> out{expected.size()};
       out.fill_bytes(0xff, stream);
-      gemm(plan, {a.data(), words.data(), scales.data(), out.data(), workspace.data()}, stream.get());
+      gemm(plan,
+           {.activations = a.data(),
+            .words = words.data(),
+            .scales = scales.data(),
+            .out = out.data(),
+            .workspace = workspace.data()},
+           stream.get());
       REQUIRE(out.to_host(stream) == expected);
     }
     const std::vector<std::byte> left = workspace.to_host(stream);

@@ -24,7 +24,7 @@ using namespace mpk::test;
 namespace {
 
 GpuLinear upload(const PackedLayer& layer) {
-  return {layer.type, layer.group_size, layer.k, layer.n, layer.words, layer.permuted};
+  return {shape_of(layer), tensors_of(layer)};
 }
 
 std::optional<GroupSize> group(int size) {
@@ -78,7 +78,8 @@ TEST_CASE("without a GPU a layer cannot be loaded, and the reason is given", "[k
   const std::vector<std::uint32_t> words(16 * 64 / 8);
   const std::vector<std::uint16_t> scales(64);
   try {
-    GpuLinear{kU4B8, std::nullopt, K{16}, N{64}, words, scales};
+    GpuLinear{{Weight::u4b8, std::nullopt, K{16}, N{64}},
+              {.words = words, .scales = std::as_bytes(std::span{scales})}};
     FAIL("loaded");
   } catch (const Error& error) {
     REQUIRE(error.kind() == ErrorKind::device);
@@ -90,10 +91,14 @@ TEST_CASE("GPU: a layer of the wrong size is refused", "[kernels][gpu]") {
   NEED_GPU();
   std::vector<std::uint32_t> words(16 * 64 / 8);
   std::vector<std::uint16_t> scales(64);
-  const GpuLinear layer{kU4B8, std::nullopt, K{16}, N{64}, words, scales};
+  const LayerShape shape{Weight::u4b8, std::nullopt, K{16}, N{64}};
+  const auto tensors = [&] {
+    return LayerTensors{.words = words, .scales = std::as_bytes(std::span{scales})};
+  };
+  const GpuLinear layer{shape, tensors()};
   REQUIRE_THROWS_AS(layer.multiply(std::vector<std::uint16_t>(15), M{1}), Error);
   words.pop_back();
-  REQUIRE_THROWS_AS((GpuLinear{kU4B8, std::nullopt, K{16}, N{64}, words, scales}), Error);
+  REQUIRE_THROWS_AS((GpuLinear{shape, tensors()}), Error);
 }
 
 TEST_CASE("GPU: the float64 reference is the plain sum", "[kernels][gpu][small]") {

@@ -8,7 +8,9 @@ using namespace mpk;
 
 namespace {
 
-LayerShape layer(ScalarType type, std::optional<GroupSize> group, std::int64_t k, std::int64_t n) {
+constexpr GpuTraits kAmpere{80, 108};
+
+LayerShape layer(Weight type, std::optional<GroupSize> group, std::int64_t k, std::int64_t n) {
   return {type, group, K{k}, N{n}};
 }
 
@@ -26,7 +28,7 @@ std::string refusal(const LayerShape& shape) {
 }  // namespace
 
 TEST_CASE("every layer that the packer writes has a kernel", "[kernels]") {
-  for (const ScalarType type : {kU4B8, kU8B128}) {
+  for (const Weight type : {Weight::u4b8, Weight::u8b128}) {
     for (const int group : {32, 64, 128})
       REQUIRE(refusal(layer(type, GroupSize{group}, 4096, 11008)).empty());
     REQUIRE(refusal(layer(type, std::nullopt, 256, 128)).empty());
@@ -37,14 +39,14 @@ TEST_CASE("every layer that the packer writes has a kernel", "[kernels]") {
 
 TEST_CASE("what no kernel handles is refused, with the table", "[kernels]") {
   const auto [shape, reason] = GENERATE(table<LayerShape, std::string>({
-      {layer({4, 0}, GroupSize{128}, 256, 128), "weight type"},
-      {layer({2, 2}, GroupSize{128}, 256, 128), "weight type"},
-      {layer(kU4B8, GroupSize{16}, 256, 128), "group size"},
-      {layer(kU4B8, GroupSize{256}, 512, 128), "group size 256"},
-      {layer(kU4B8, GroupSize{128}, 192, 128), "does not divide"},
-      {layer(kU4B8, std::nullopt, 24, 128), "K = 24"},
-      {layer(kU8B128, std::nullopt, 256, 96), "N = 96"},
-      {layer(kU8B128, std::nullopt, 0, 64), "K = 0"},
+      {layer(Weight::nvfp4, GroupSize{32}, 256, 128), "group size"},
+      {layer(Weight::mxfp4, GroupSize{32}, 256, 128), "bf16"},
+      {layer(Weight::u4b8, GroupSize{16}, 256, 128), "group size"},
+      {layer(Weight::u4b8, GroupSize{256}, 512, 128), "group size 256"},
+      {layer(Weight::u4b8, GroupSize{128}, 192, 128), "does not divide"},
+      {layer(Weight::u4b8, std::nullopt, 24, 128), "K = 24"},
+      {layer(Weight::u8b128, std::nullopt, 256, 96), "N = 96"},
+      {layer(Weight::u8b128, std::nullopt, 0, 64), "K = 0"},
   }));
   const std::string message = refusal(shape);
   CAPTURE(message);
@@ -53,17 +55,17 @@ TEST_CASE("what no kernel handles is refused, with the table", "[kernels]") {
 }
 
 TEST_CASE("a plan knows its workspace", "[kernels]") {
-  const LayerShape shape = layer(kU4B8, GroupSize{128}, 4096, 4096);
+  const LayerShape shape = layer(Weight::u4b8, GroupSize{128}, 4096, 4096);
   for (const int m : {1, 16, 17, 64, 1000}) {
-    const GemmPlan plan = plan_gemm(shape, M{m}, 132);
+    const GemmPlan plan = plan_gemm(shape, M{m}, kAmpere);
     CAPTURE(m, plan.variant);
     REQUIRE(plan.partition.tiles() > 0);
     REQUIRE(plan.counter_bytes >= static_cast<std::size_t>(plan.partition.tiles()) * 4);
     REQUIRE(plan.counter_bytes % 16 == 0);
     REQUIRE(plan.workspace_bytes > plan.counter_bytes);
   }
-  REQUIRE(plan_gemm(shape, M{16}, 132).variant == plan_gemm(shape, M{1}, 132).variant);
-  REQUIRE(plan_gemm(shape, M{17}, 132).variant != plan_gemm(shape, M{16}, 132).variant);
-  REQUIRE_THROWS_AS(plan_gemm(shape, M{0}, 132), Error);
-  REQUIRE_THROWS_AS(plan_gemm(shape, M{std::int64_t{1} << 40}, 132), Error);
+  REQUIRE(plan_gemm(shape, M{16}, kAmpere).variant == plan_gemm(shape, M{1}, kAmpere).variant);
+  REQUIRE(plan_gemm(shape, M{17}, kAmpere).variant != plan_gemm(shape, M{16}, kAmpere).variant);
+  REQUIRE_THROWS_AS(plan_gemm(shape, M{0}, kAmpere), Error);
+  REQUIRE_THROWS_AS(plan_gemm(shape, M{std::int64_t{1} << 40}, kAmpere), Error);
 }

@@ -10,8 +10,8 @@
 #include "kernels/device/fragment.cuh"
 #include "kernels/device/mma.cuh"
 #include "kernels/device/swizzle.cuh"
+#include "kernels/mma_sync/traits.cuh"
 #include "kernels/partition.hpp"
-#include "kernels/traits.cuh"
 
 namespace mpk {
 

@@ -1,0 +1,149 @@
+#pragma once
+// Codes to 16-bit floats without conversion instructions: a code is placed where it becomes the mantissa of a
+// float whose exponent is known, or a small float is stretched into a larger format; what the placing added
+// is taken off exactly. One word of a 4-bit layer, or two of an 8-bit layer, become a 16 x 16 fragment of
+// B^T: register r holds (n + 8 (r % 2), k + 8 (r / 2)), which serves mma.m16n8k16 as two B fragments and
+// wgmma as A.
+
+#include <cstdint>
+
+#include "kernels/device/packed_float.cuh"
+#include "packer/format/digit_map.hpp"
+
+namespace mpk {
+
+namespace detail {
+
+constexpr MPK_HOST_DEVICE std::uint32_t twice(std::uint32_t half) {
+  return half << 16 | half;
+}
+
+/// 4-bit codes at bits 0 and 16, plus 2^m: the floats of that exponent whose last bit counts ones.
+template <Float kFloat>
+inline constexpr std::uint32_t kOnes = kFloat == Float::f16 ? twice(0x6400) : twice(0x4300);  // 1024, 128
+
+template <Float kFloat>
+__device__ __forceinline__ void decode_u4b8(std::uint32_t x, std::uint32_t (&out)[4]) {
+  if constexpr (kFloat == Float::f16) {
+    constexpr std::uint32_t kZero = twice(0x6408);                                  // 1024 + 8
+    constexpr std::uint32_t kSixteenth = twice(0x2c00), kHighZero = twice(0xd480);  // 1/16, -(1024 / 16 + 8)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const std::uint32_t y = half ? x >> 8 : x;
+      out[half] = sub<kFloat>(and_or<0x000f000f>(y, kOnes<kFloat>), kZero);
+      out[2 + half] = fma<kFloat>(and_or<0x00f000f0>(y, kOnes<kFloat>), kSixteenth, kHighZero);
+    }
+  } else {
+    constexpr std::uint32_t kZero = twice(0x4308);
+    out[0] = sub<kFloat>(and_or<0x000f000f>(x, kOnes<kFloat>), kZero);
+    out[2] = sub<kFloat>(and_or<0x000f000f>(x >> 4, kOnes<kFloat>), kZero);
+    out[1] = sub<kFloat>(and_or<0x000f000f>(x >> 8, kOnes<kFloat>), kZero);
+    out[3] = sub<kFloat>(and_or<0x000f000f>(x >> 12, kOnes<kFloat>), kZero);
+  }
+}
+/// `low`, `high`: 2^m + zero point of columns n and n + 8.
+template <Float kFloat>
+__device__ __forceinline__ void decode_u4(std::uint32_t x, std::uint32_t low, std::uint32_t high,
+                                          std::uint32_t (&out)[4]) {
+  out[0] = sub<kFloat>(and_or<0x000f000f>(x, kOnes<kFloat>), low);
+  out[2] = sub<kFloat>(and_or<0x000f000f>(x >> 4, kOnes<kFloat>), low);
+  out[1] = sub<kFloat>(and_or<0x000f000f>(x >> 8, kOnes<kFloat>), high);
+  out[3] = sub<kFloat>(and_or<0x000f000f>(x >> 12, kOnes<kFloat>), high);
+}
+/// One word: bytes 0 and 2 (k), bytes 1 and 3 (k + 8) of one column.
+template <Float kFloat>
+__device__ __forceinline__ void decode_u8b128(std::uint32_t x, std::uint32_t& k, std::uint32_t& k8) {
+  if constexpr (kFloat == Float::f16) {
+    constexpr std::uint32_t kZero = twice(0x6480);  // 1024 + 128
+    k = sub<kFloat>(__byte_perm(x, kOnes<kFloat>, 0x5250), kZero);
+    k8 = sub<kFloat>(__byte_perm(x, kOnes<kFloat>, 0x5351), kZero);
+  } else {
+    // Seven bits are all that fits behind 128; the eighth, if set, lowers what is taken off from 256 to 128.
+    constexpr std::uint32_t kZero = twice(0x4380);
+    const std::uint32_t y = x >> 8;
+    k = sub<kFloat>(and_or<0x007f007f>(x, kOnes<kFloat>), and_xor<0x00800080>(x, kZero));
+    k8 = sub<kFloat>(and_or<0x007f007f>(y, kOnes<kFloat>), and_xor<0x00800080>(y, kZero));
+  }
+}
+/// The float in the top bits of each half of x, kMagnitude its bits but for the sign, moved down to where a
+/// 16-bit float has them.
+template <std::uint32_t kMagnitude, int kShift>
+__device__ __forceinline__ std::uint32_t stretch(std::uint32_t x) {
+  return and_or<0x80008000>(x, (x & kMagnitude) >> kShift);
+}
+template <Float kFloat>
+__device__ __forceinline__ void decode_e4m3(std::uint32_t x, std::uint32_t& k, std::uint32_t& k8) {
+  constexpr int kShift = kFloat == Float::f16 ? 1 : 4;
+  k8 = stretch<0x7f007f00, kShift>(x);
+  k = stretch<0x7f007f00, kShift>(x << 8);
+}
+template <Float kFloat>
+__device__ __forceinline__ void decode_e2m1(std::uint32_t x, std::uint32_t (&out)[4]) {
+  constexpr int kShift = kFloat == Float::f16 ? 3 : 6;
+  out[3] = stretch<0x70007000, kShift>(x);
+  out[1] = stretch<0x70007000, kShift>(x << 4);
+  out[2] = stretch<0x70007000, kShift>(x << 8);
+  out[0] = stretch<0x70007000, kShift>(x << 12);
+}
+
+}  // namespace detail
+
+/// Four scale bytes to the 16-bit floats of columns (0, 1) and (2, 3): the order they are stored in brings
+/// each pair into two halves of the word.
+template <Weight kWeight, Float kFloat>
+__device__ __forceinline__ void decode_scales(std::uint32_t x, std::uint32_t& low, std::uint32_t& high) {
+  const std::uint32_t even = x & 0x00ff00ff, odd = x >> 8 & 0x00ff00ff;
+  if constexpr (kWeight == Weight::mxfp4 || kFloat == Float::f16) {
+    low = even << 7, high = odd << 7;  // the byte is exponent, or exponent and mantissa, of the float
+  } else {
+    // e5m3 in bf16: the exponent's top bit, and four places further down the rest of it.
+    low = (even & 0x00800080) << 7 | (even & 0x007f007f) << 4;
+    high = (odd & 0x00800080) << 7 | (odd & 0x007f007f) << 4;
+  }
+}
+/// Zero points of eight columns, as a word holds them, to 2^m + zero point of columns (2 j, 2 j + 1).
+template <Float kFloat>
+__device__ __forceinline__ std::uint32_t decode_zeros(std::uint32_t x, int j) {
+  return and_or<0x000f000f>(x >> 4 * j, detail::kOnes<kFloat>);
+}
+
+/// Where scales come last, sums of what decode() gives times this stay inside a float's range; the scale is
+/// then too large by as much.
+template <Weight kWeight, Float kFloat>
+inline constexpr float kUnscaled = kWeight == Weight::e4m3&& kFloat == Float::bf16 ? 0x1p120f : 1.0f;
+/// What the stored global scale still contains although decode() has applied it.
+template <Weight kWeight, Float kFloat>
+inline constexpr float kGlobalExcess = kWeight == Weight::nvfp4&& kFloat == Float::bf16 ? 0x1p126f : 1.0f;
+
+/// Fragment `j` of 4 in a lane's words of one 16 x 64 tile, in memory order: columns 16 j + lane / 4 and 8
+/// more. Exact: what the scale is to be multiplied with. `low`, `high`: u4's 2^m + zero point of the two
+/// columns.
+template <Weight kWeight, Float kFloat>
+__device__ __forceinline__ void decode(const std::uint32_t* words, int j, std::uint32_t (&out)[4],
+                                       std::uint32_t low = 0, std::uint32_t high = 0) {
+  if constexpr (kWeight == Weight::u4b8)
+    detail::decode_u4b8<kFloat>(words[j], out);
+  else if constexpr (kWeight == Weight::u4)
+    detail::decode_u4<kFloat>(words[j], low, high, out);
+  else if constexpr (is_fp4(kWeight)) {
+    detail::decode_e2m1<kFloat>(words[j], out);
+    if constexpr (kFloat == Float::bf16)  // or the products with scales would leave bf16 at its lower end
+#pragma unroll
+      for (std::uint32_t& pair : out) pair = mul<kFloat>(pair, detail::twice(0x7e80));  // 2^126
+  } else {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      if constexpr (kWeight == Weight::u8b128)
+        detail::decode_u8b128<kFloat>(words[2 * j + half], out[half], out[2 + half]);
+      else
+        detail::decode_e4m3<kFloat>(words[2 * j + half], out[half], out[2 + half]);
+  }
+}
+/// Exact weight to weight: one product, rounded once.
+template <Float kFloat>
+__device__ __forceinline__ void scale(std::uint32_t (&out)[4], std::uint32_t low, std::uint32_t high) {
+  out[0] = mul<kFloat>(out[0], low), out[1] = mul<kFloat>(out[1], high);
+  out[2] = mul<kFloat>(out[2], low), out[3] = mul<kFloat>(out[3], high);
+}
+
+}  // namespace mpk

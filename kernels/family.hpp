@@ -1,0 +1,38 @@
+#pragma once
+// What a family of kernels says of itself to gemm.cpp. To add one: a folder, and its row in gemm.cpp.
+
+#include <string>
+
+#include "kernels/gemm.hpp"
+
+namespace mpk {
+
+struct GemmFamilyRow {
+  GemmFamily family;
+  bool (*runs_on)(int capability);
+  /// Why no kernel of the family takes the layer; empty if one does.
+  std::string (*refusal)(const LayerShape& layer);
+  /// Fills variant, partition, expected_us and the workspace of a layer that is not refused.
+  void (*plan)(GemmPlan& plan, const GpuTraits& gpu);
+  void (*launch)(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream);
+  std::string (*table)();                     ///< a line per kernel
+  std::string (*tile)(const GemmPlan& plan);  ///< "16 x 256 x 128"
+};
+extern const GemmFamilyRow kMmaSyncFamily, kWgmmaFamily;
+
+/// GpuTraits::clusters of the current GPU; zeros where wgmma does not run.
+std::array<int, GpuTraits::kMaxCluster + 1> max_clusters();
+
+/// What all kernels want of a layer: whole tiles, groups that divide K, a group size of the weight's kind.
+std::string common_refusal(const LayerShape& layer);
+std::string describe(const LayerShape& layer);
+
+/// out (M, K)[i] = in[perm[i]] in every row: activations in the order in which an act_order layer is stored.
+void gather_columns(const std::uint16_t* in, const std::int32_t* perm, std::uint16_t* out, M m, K k,
+                    GpuStream stream);
+
+constexpr std::size_t round_up(std::size_t bytes, std::size_t to) {
+  return (bytes + to - 1) / to * to;
+}
+
+}  // namespace mpk

@@ -1,0 +1,232 @@
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <string>
+#include <vector>
+
+#include "kernels/family.hpp"
+#include "kernels/runtime/check.hpp"
+#include "kernels/wgmma/gemm_kernel.cuh"
+#include "kernels/wgmma/plan.hpp"
+
+namespace mpk {
+namespace {
+
+struct Variant {
+  Weight weight;
+  Float activations;
+  WgmmaTile tile;
+  int threads, smem_bytes, slot_bytes;
+  void (*kernel)(WgmmaArgs);
+
+  template <class T>
+  static constexpr Variant of() {
+    return {T::kWeight,          T::kFloat,     {T::kBits, T::kTileM, T::kBlockN, T::kTileK},
+            T::kThreads,         T::kSmemBytes, T::kSlotFloats * 4,
+            wgmma_gemm_kernel<T>};
+  }
+};
+// One kind of weights and activations: tile m, k; stages of the ring; warpgroups (zero points need registers
+// that four do not have).
+template <Weight kWeight, Float kFloat>
+constexpr auto variants_of() {
+  constexpr int kMost = kWeight == Weight::u4 ? 3 : 4;
+  if constexpr (bits_of(kWeight) == 4)
+    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 128, 2 * kMost, kMost>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, 3>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 4, 2>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 3, 2>>()};
+  else
+    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 8, 4>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 64, 6, 3>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 64, 5, 2>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 64, 4, 2>>()};
+}
+template <class... A>
+constexpr auto join(const A&... arrays) {
+  std::array<Variant, (std::tuple_size_v<A> + ...)> all{};
+  std::size_t at = 0;
+  ((std::ranges::copy(arrays, all.begin() + static_cast<std::ptrdiff_t>(at)), at += arrays.size()), ...);
+  return all;
+}
+constexpr auto kVariants =
+    join(variants_of<Weight::u4b8, Float::f16>(), variants_of<Weight::u4b8, Float::bf16>(),
+         variants_of<Weight::u4, Float::f16>(), variants_of<Weight::u4, Float::bf16>(),
+         variants_of<Weight::u8b128, Float::f16>(), variants_of<Weight::u8b128, Float::bf16>(),
+         variants_of<Weight::e4m3, Float::f16>(), variants_of<Weight::e4m3, Float::bf16>(),
+         variants_of<Weight::nvfp4, Float::f16>(), variants_of<Weight::nvfp4, Float::bf16>(),
+         variants_of<Weight::mxfp4, Float::bf16>());
+
+bool fits(const Variant& v, const LayerShape& layer) {
+  return v.weight == layer.weight && v.activations == layer.activations;
+}
+
+std::string refusal(const LayerShape& layer) {
+  if (std::string why = common_refusal(layer); !why.empty()) return why;
+  return std::ranges::any_of(kVariants, [&](const Variant& v) { return fits(v, layer); }) ? ""
+                                                                                          : "weight type";
+}
+
+void plan(GemmPlan& plan, const GpuTraits& gpu) {
+  std::vector<WgmmaTile> rows;
+  int first = -1;
+  for (int i = 0; i < static_cast<int>(kVariants.size()); ++i)
+    if (fits(kVariants[static_cast<std::size_t>(i)], plan.layer)) {
+      if (first < 0) first = i;
+      rows.push_back(kVariants[static_cast<std::size_t>(i)].tile);
+    }
+  const WgmmaChoice choice = choose_wgmma(rows, plan.layer.k, plan.layer.n, plan.m, gpu);
+  if (choice.row < 0)
+    throw Error{ErrorKind::unsupported, "no GPU kernel for " + describe(plan.layer) +
+                                            ": M = " + std::to_string(plan.m.value) + " is too large"};
+  plan.variant = first + choice.row;
+  plan.partition = choice.partition;
+  plan.expected_us = choice.microseconds;
+  const bool stripes = plan.partition.parts == 0;  // parts are added up inside a cluster
+  plan.counter_bytes =
+      stripes ? round_up(static_cast<std::size_t>(plan.partition.tiles()) * sizeof(int), 128) : 0;
+  plan.workspace_bytes =
+      plan.counter_bytes +
+      (stripes ? static_cast<std::size_t>(plan.partition.slots()) *
+                     static_cast<std::size_t>(kVariants[static_cast<std::size_t>(plan.variant)].slot_bytes)
+               : 0);
+}
+
+using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
+                                 const cuuint64_t*, const cuuint32_t*, const cuuint32_t*,
+                                 CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion,
+                                 CUtensorMapFloatOOBfill);
+/// From the driver that is there, so that the program links without one.
+EncodeTiled encode_tiled() {
+  static const EncodeTiled function = [] {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result{};
+    MPK_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault,
+                                              &result));
+    if (!found) throw Error{ErrorKind::device, "the driver has no cuTensorMapEncodeTiled"};
+    return reinterpret_cast<EncodeTiled>(found);
+  }();
+  return function;
+}
+
+struct Box {
+  int columns, rows;
+};
+CUtensorMap matrix_map(CUtensorMapDataType type, int element_bytes, const void* base, std::int64_t columns,
+                       std::int64_t rows, Box box, CUtensorMapSwizzle swizzle = CU_TENSOR_MAP_SWIZZLE_NONE) {
+  CUtensorMap map{};
+  const cuuint64_t extent[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
+  const cuuint64_t row_bytes[] = {static_cast<cuuint64_t>(columns * element_bytes)};
+  const cuuint32_t box_extent[] = {static_cast<cuuint32_t>(box.columns), static_cast<cuuint32_t>(box.rows)};
+  const cuuint32_t every[] = {1, 1};
+  const CUresult result =
+      encode_tiled()(&map, type, 2, const_cast<void*>(base), extent, row_bytes, box_extent, every,
+                     CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                     CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS)
+    throw Error{ErrorKind::device, "cuTensorMapEncodeTiled: error " + std::to_string(result) +
+                                       " for a matrix of " + std::to_string(rows) + " rows of " +
+                                       std::to_string(columns) + " elements; is it 16-byte aligned?"};
+  return map;
+}
+
+void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) {
+  const Variant& v = kVariants.at(static_cast<std::size_t>(plan.variant));
+  const LayerShape& layer = plan.layer;
+  const std::int64_t k = layer.k.value, n = layer.n.value, steps = k / kMmaK;
+  const int group = layer.grouped() ? static_cast<int>(layer.group_size->value) : 1 << 30;
+  const int groups_per_stage = std::max(1, v.tile.k / group);
+  const bool bytes = scale_bytes(layer.weight) == 1;
+  WgmmaArgs args{
+      .activations = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, buffers.activations, k, plan.m.value,
+                                {64, v.tile.m}, CU_TENSOR_MAP_SWIZZLE_128B),
+      .words = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT64, 8, buffers.words, n * bits_of(layer.weight) / 4,
+                          steps, {256, v.tile.k / kMmaK}),
+      .scales = matrix_map(bytes ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
+                           bytes ? 1 : 2, buffers.scales, n, layer.groups(), {256, groups_per_stage}),
+      .zeros = {},
+      .column_scales = static_cast<const std::uint16_t*>(buffers.scales),
+      .bias = buffers.bias,
+      .global_scale = buffers.global_scale,
+      .out = buffers.out,
+      .counters = static_cast<int*>(buffers.workspace),
+      .partials = reinterpret_cast<float*>(static_cast<std::byte*>(buffers.workspace) + plan.counter_bytes),
+      .m = static_cast<int>(plan.m.value),
+      .n = static_cast<int>(n),
+      .groups_per_stage = groups_per_stage,
+      .group_shift = std::countr_zero(static_cast<unsigned>(group / kMmaK)),
+      .grouped = layer.grouped(),
+      .partition = plan.partition,
+  };
+  if (layer.weight == Weight::u4)
+    args.zeros = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT32, 4, buffers.zero_points, n / 8, layer.groups(),
+                            {32, groups_per_stage});
+  MPK_CUDA(cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.smem_bytes));
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {static_cast<unsigned>(std::max(1, plan.partition.parts)), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = static_cast<unsigned>(plan.partition.blocks);
+  config.blockDim = static_cast<unsigned>(v.threads);
+  config.dynamicSmemBytes = static_cast<std::size_t>(v.smem_bytes);
+  config.stream = stream;
+  config.attrs = attributes;
+  config.numAttrs = 2;
+  MPK_CUDA(cudaLaunchKernelEx(&config, v.kernel, args));
+}
+
+std::string tile_text(const WgmmaTile& tile) {
+  return std::to_string(tile.m) + " x " + std::to_string(tile.n) + " x " + std::to_string(tile.k);
+}
+
+std::string table() {
+  std::string text;
+  for (const Variant& v : kVariants)
+    text += std::string{"\n  wgmma (9.0)      "} + name_of(v.weight) + " " + name_of(v.activations) +
+            "   tile (m, n, k) " + tile_text(v.tile);
+  return text;
+}
+
+std::string tile(const GemmPlan& plan) {
+  return tile_text(kVariants.at(static_cast<std::size_t>(plan.variant)).tile);
+}
+
+/// 9.0a code runs on nothing else.
+bool runs_on(int capability) {
+  return capability == 90;
+}
+
+}  // namespace
+
+const GemmFamilyRow kWgmmaFamily{GemmFamily::wgmma, runs_on, refusal, plan, launch, table, tile};
+
+std::array<int, GpuTraits::kMaxCluster + 1> max_clusters() {
+  std::array<int, GpuTraits::kMaxCluster + 1> clusters{};
+  const Variant& v = kVariants.front();
+  if (cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.smem_bytes) !=
+      cudaSuccess) {
+    (void)cudaGetLastError();  // no code for this GPU
+    return clusters;
+  }
+  for (int size = 1; size <= GpuTraits::kMaxCluster; ++size) {
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {static_cast<unsigned>(size), 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = static_cast<unsigned>(size) * 1024;
+    config.blockDim = static_cast<unsigned>(v.threads);
+    config.dynamicSmemBytes = static_cast<std::size_t>(v.smem_bytes);
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    int& found = clusters[static_cast<std::size_t>(size)];
+    if (cudaOccupancyMaxActiveClusters(&found, v.kernel, &config) != cudaSuccess) {
+      (void)cudaGetLastError();
+      found = 0;
+    }
+  }
+  return clusters;
+}
+
+}  // namespace mpk

@@ -1,0 +1,94 @@
+#pragma once
+// Which kernel, and who computes what: the cheapest by a small model of what was measured on an H200 (132
+// multiprocessors, 4.35 TB/s read). Plain C++, so that it can be tested without a GPU. A wrong guess costs
+// time, never correctness.
+
+#include <algorithm>
+#include <optional>
+#include <span>
+
+#include "kernels/gemm.hpp"
+
+namespace mpk {
+
+/// What the model knows of a row of the table.
+struct WgmmaTile {
+  int bits;
+  int m, n, k;  ///< of a block's tile; k of one stage
+};
+
+struct WgmmaChoice {
+  int row = -1;
+  Partition partition;
+  double microseconds = 0;
+};
+
+namespace model {
+
+inline constexpr double kBytesPerMicrosecond = 4.35e6;  ///< of device memory
+inline constexpr double kStart = 2.0;
+
+/// Microseconds that a block needs for 128 rows of K, its weights in the cache.
+inline double stage_of_128(const WgmmaTile& tile) {
+  const double by_rows = tile.m <= 16 ? 0.62 : tile.m <= 32 ? 0.86 : tile.m <= 64 ? 1.05 : 1.65;
+  return by_rows * tile.n / 256;
+}
+inline double stage(const WgmmaTile& tile, int blocks) {
+  const double bytes = static_cast<double>(tile.k) * tile.n * tile.bits / 8;
+  return std::max(stage_of_128(tile) * tile.k / 128, bytes * blocks / kBytesPerMicrosecond);
+}
+/// A cluster's blocks write their sums to shared memory and read one another's.
+inline double exchange(const WgmmaTile& tile) {
+  return 1.0 + 0.035 * tile.m;
+}
+/// The last of a tile's blocks reads the sums of every other from memory.
+inline double collect(const WgmmaTile& tile) {
+  return 0.9 + 0.025 * tile.m;
+}
+/// Stripes that begin all over K share less in the cache, where a weight is read by more than one block.
+inline constexpr double kScattered = 1.1;
+
+}  // namespace model
+
+/// Among `rows` (those that take the layer) times the ways to divide the work.
+inline WgmmaChoice choose_wgmma(std::span<const WgmmaTile> rows, K k, N n, M m, const GpuTraits& gpu) {
+  WgmmaChoice best;
+  const auto offer = [&](int row, const Partition& partition, double microseconds) {
+    if (best.row < 0 || microseconds < best.microseconds) best = {row, partition, microseconds};
+  };
+  const auto divide_up = [](std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); };
+  for (int row = 0; row < static_cast<int>(rows.size()); ++row) {
+    const WgmmaTile& tile = rows[static_cast<std::size_t>(row)];
+    const int tiles_m = divide_up(m.value, tile.m), tiles_n = divide_up(n.value, tile.n);
+    const int stages = divide_up(k.value, tile.k);
+    // The device counts units in 32 bits.
+    if (static_cast<std::int64_t>(tiles_m) * tiles_n * stages > (std::int64_t{1} << 30)) continue;
+    const int tiles = tiles_m * tiles_n;
+
+    for (int parts = 1; parts <= std::min(GpuTraits::kMaxCluster, stages); ++parts) {
+      const int clusters = parts == 1 ? gpu.num_sms : gpu.clusters[static_cast<std::size_t>(parts)];
+      const int blocks = clusters * parts;
+      if (blocks == 0) continue;
+      const int waves = tiles / blocks, cut = tiles - waves * blocks;
+      if (cut * parts > blocks || (parts > 1 && cut == 0)) continue;
+      const int used = waves > 0 ? blocks : cut * parts;
+      const int longest = waves * stages + (cut > 0 ? divide_up(stages, parts) : 0);
+      offer(row, Partition{tiles_m, tiles_n, stages, used, waves, parts},
+            model::kStart + longest * model::stage(tile, used) + (parts > 1 ? model::exchange(tile) : 0));
+    }
+    for (const int waves : {0, tiles / gpu.num_sms}) {
+      const int blocks = std::min(gpu.num_sms, tiles * stages), cut = tiles - waves * blocks;
+      if (cut == 0 || (waves > 0 && blocks < gpu.num_sms)) continue;
+      const Partition partition{tiles_m, tiles_n, stages, blocks, waves, 0};
+      const int stripe = divide_up(partition.cut_units(), blocks);
+      const int sharers = std::min(stages, 1 + divide_up(stages, stripe));
+      const double scattered = waves == 0 && tiles > 2 * gpu.num_sms && tiles_m > 1 ? model::kScattered : 1.0;
+      offer(row, partition,
+            model::kStart + (waves * stages + stripe) * model::stage(tile, blocks) * scattered +
+                sharers * model::collect(tile));
+    }
+  }
+  return best;
+}
+
+}  // namespace mpk
