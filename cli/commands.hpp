@@ -14,5 +14,6 @@ void add_verify(CLI::App& root);
 void add_eval(CLI::App& root);
 void add_inspect(CLI::App& root);
 void add_formats(CLI::App& root);
+void add_bench(CLI::App& root);
 
 }  // namespace mpk

@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   mpk::add_eval(app);
   mpk::add_inspect(app);
   mpk::add_formats(app);
+  mpk::add_bench(app);
   try {
     app.parse(argc, argv);
     return 0;

@@ -1,5 +1,6 @@
 // gpu.hpp for a build without CUDA: everything links, nothing runs, and the reason is said once.
 
+#include "kernels/bench.hpp"
 #include "kernels/gpu.hpp"
 #include "packer/format/error.hpp"
 
@@ -35,6 +36,10 @@ std::vector<std::uint16_t> GpuLinear::dequantize() const {
 }
 
 GpuReference gpu_reference(std::span<const float>, K, N, std::span<const std::uint16_t>, M, Float) {
+  no_gpu();
+}
+
+BenchReport run_bench(const BenchJob&, const std::function<void(const std::string&)>&) {
   no_gpu();
 }
 

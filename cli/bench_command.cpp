@@ -1,0 +1,180 @@
+#include <cstdio>
+#include <fstream>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "cli/commands.hpp"
+#include "cli/roofline.hpp"
+#include "cli/terminal.hpp"
+#include "kernels/bench.hpp"
+#include "packer/format/error.hpp"
+#include "verify/model_shapes.hpp"
+
+namespace mpk {
+namespace {
+
+struct BenchOptions {
+  std::vector<std::string> shapes{"4096x4096", "4096x28672", "8192x8192", "8192x57344", "28672x8192"};
+  std::vector<std::string> types{"u4b8"};
+  std::vector<std::int64_t> rows{1, 16, 32, 64, 128, 256, 1024};
+  std::string activations = "f16", family = "auto", json, svg;
+  int group_size = 128;
+  bool no_cublas = false;
+};
+
+LayerShape layer_of(Weight weight, const LinearShape& shape, const BenchOptions& o) {
+  const Float f = o.activations == "f16" ? Float::f16 : Float::bf16;
+  std::optional<GroupSize> group;
+  if (is_fp4(weight))
+    group = GroupSize{weight == Weight::nvfp4 ? 16 : 32};
+  else if (o.group_size > 0)
+    group = GroupSize{o.group_size};
+  return {weight, group, shape.k, shape.n, f};
+}
+
+std::vector<LayerShape> layers_of(const BenchOptions& o) {
+  std::vector<LayerShape> layers;
+  for (const std::string& name : o.types) {
+    const auto* found = std::ranges::find(kWeights, name, [](Weight w) { return std::string{name_of(w)}; });
+    if (found == std::end(kWeights)) {
+      std::string names;
+      for (const Weight w : kWeights) names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(w));
+      throw Error{ErrorKind::usage, fmt::format("--types {}: there are {}", name, names)};
+    }
+    for (const std::string& shape_name : o.shapes)
+      for (const LinearShape& shape : shapes_named(shape_name)) layers.push_back(layer_of(*found, shape, o));
+  }
+  return layers;
+}
+
+struct Rates {
+  double terabytes_per_second, of_floor, tflops;
+};
+Rates rates(const BenchLayer& layer, const BenchPoint& point) {
+  const double flops = 2.0 * static_cast<double>(point.m.value) * static_cast<double>(layer.layer.k.value) *
+                       static_cast<double>(layer.layer.n.value);
+  return {static_cast<double>(layer.bytes) / point.graph_us * 1e-6, layer.floor_us / point.graph_us,
+          flops / point.graph_us * 1e-6};
+}
+
+void print(const BenchReport& report, const Output& out) {
+  out.line(
+      fmt::format("{}, {} multiprocessors; empty kernel in a graph {:.2f} us; cuBLAS: {}{}", report.gpu,
+                  report.num_sms, report.empty_us, report.cublas,
+                  report.peak_tflops ? fmt::format(", 8192^3 at {:.0f} TFLOP/s", *report.peak_tflops) : ""));
+  for (const BenchLayer& layer : report.layers) {
+    const LayerShape& shape = layer.layer;
+    out.line();
+    out.line(fmt::format(
+        "{} x {} activations, group {}, K x N = {} x {}: {}, read alone in {:.1f} us ({:.2f} TB/s)",
+        name_of(shape.weight), name_of(shape.activations), shape.group_size ? shape.group_size->value : -1,
+        shape.k.value, shape.n.value, human_bytes(layer.bytes), layer.floor_us,
+        static_cast<double>(layer.bytes) / layer.floor_us * 1e-6));
+    out.line(fmt::format("{:>6} {:>9} {:>9} {:>7} {:>7} {:>8} {:>9}  {:<20} {}", "M", "us", "launched",
+                         "TB/s", "floor", "TFLOP/s", "cuBLAS", "bound by", "kernel"));
+    for (const BenchPoint& point : layer.points) {
+      const Rates r = rates(layer, point);
+      const BenchLimit limit = limit_of(report, layer, point);
+      out.line(fmt::format(
+          "{:>6} {:>9.2f} {:>9.2f} {:>7.2f} {:>6.0f}% {:>8.1f} {:>9}  {:<20} {}", point.m.value,
+          point.graph_us, point.launch_us, r.terabytes_per_second, 100 * r.of_floor, r.tflops,
+          point.cublas_us ? fmt::format("{:.2f}", *point.cublas_us) : "-",
+          fmt::format("{} ({:.0f}%)", limit.name, 100 * limit.us / point.graph_us), point.kernel));
+    }
+  }
+  out.line();
+  out.line(
+      "us: one of many launches in a CUDA graph, weights cold; launched: one after the other from the host. "
+      "floor: time to "
+      "read the weights alone, of the time taken. bound by: the largest lower bound, and how close to it.");
+}
+
+nlohmann::ordered_json to_json(const BenchReport& report) {
+  nlohmann::ordered_json json{{"gpu", report.gpu},
+                              {"multiprocessors", report.num_sms},
+                              {"empty_kernel_us", report.empty_us},
+                              {"cublas", report.cublas},
+                              {"layers", nlohmann::ordered_json::array()}};
+  if (report.peak_tflops) json["cublas_8192_tflops"] = *report.peak_tflops;
+  for (const BenchLayer& layer : report.layers) {
+    const LayerShape& shape = layer.layer;
+    nlohmann::ordered_json points = nlohmann::ordered_json::array();
+    for (const BenchPoint& point : layer.points) {
+      const Rates r = rates(layer, point);
+      const BenchLimit limit = limit_of(report, layer, point);
+      nlohmann::ordered_json row{{"m", point.m.value},
+                                 {"us", point.graph_us},
+                                 {"launched_us", point.launch_us},
+                                 {"terabytes_per_second", r.terabytes_per_second},
+                                 {"of_floor", r.of_floor},
+                                 {"tflops", r.tflops},
+                                 {"relative_error", point.error},
+                                 {"bound_by", limit.name},
+                                 {"bound_us", limit.us},
+                                 {"expected_us", point.expected_us},
+                                 {"kernel", point.kernel}};
+      if (point.cublas_us) row["cublas_us"] = *point.cublas_us;
+      points.push_back(std::move(row));
+    }
+    json["layers"].push_back({{"weights", name_of(shape.weight)},
+                              {"activations", name_of(shape.activations)},
+                              {"group_size", shape.group_size ? shape.group_size->value : -1},
+                              {"k", shape.k.value},
+                              {"n", shape.n.value},
+                              {"bytes", layer.bytes},
+                              {"floor_us", layer.floor_us},
+                              {"points", std::move(points)}});
+  }
+  return json;
+}
+
+void run(const BenchOptions& o) {
+  BenchJob job;
+  job.layers = layers_of(o);
+  for (const std::int64_t m : o.rows) job.rows.emplace_back(m);
+  job.cublas = !o.no_cublas;
+  if (o.family != "auto") job.family = o.family == "wgmma" ? GemmFamily::wgmma : GemmFamily::mma_sync;
+  const Output out{o.json};
+  const BenchReport report =
+      run_bench(job, [](const std::string& what) { fmt::print(stderr, "measuring {}\n", what); });
+  print(report, out);
+  out.json(to_json(report));
+  if (!o.svg.empty()) {
+    std::ofstream file{o.svg};
+    file << roofline_svg(report);
+    if (!file.flush()) throw Error{ErrorKind::device, fmt::format("--svg {}: cannot be written", o.svg)};
+  }
+}
+
+}  // namespace
+
+void add_bench(CLI::App& root) {
+  auto o = std::make_shared<BenchOptions>();
+  auto* cmd = root.add_subcommand("bench", "time the kernels beside this GPU's limits and cuBLAS");
+  cmd->add_option("--shapes", o->shapes, "llama3-8b, llama3-70b or KxN, comma separated")
+      ->delimiter(',')
+      ->capture_default_str();
+  cmd->add_option("--m", o->rows, "activation rows, comma separated")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  cmd->add_option("--types", o->types, "weights: u4b8, u4, u8b128, e4m3, nvfp4, mxfp4, comma separated")
+      ->delimiter(',')
+      ->capture_default_str();
+  cmd->add_option("--activations", o->activations)
+      ->check(CLI::IsMember({"f16", "bf16"}))
+      ->capture_default_str();
+  cmd->add_option("--group-size", o->group_size, "32, 64, 128, or -1: one scale per column")
+      ->check(CLI::IsMember({-1, 32, 64, 128}))
+      ->capture_default_str();
+  cmd->add_option("--family", o->family, "auto: the fastest that runs here")
+      ->check(CLI::IsMember({"auto", "wgmma", "mma-sync"}))
+      ->capture_default_str();
+  cmd->add_flag("--no-cublas", o->no_cublas, "leave out what is measured by cuBLAS");
+  cmd->add_option("--json", o->json, "write the results to a file, or - for standard output");
+  cmd->add_option("--svg", o->svg, "draw a roofline into a file");
+  cmd->callback([o] { run(*o); });
+}
+
+}  // namespace mpk

@@ -1,0 +1,379 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cublas_v2.h>
+#include <dlfcn.h>
+
+#include "kernels/bench.hpp"
+#include "kernels/dequantize.hpp"
+#include "kernels/device/packed_float.cuh"
+#include "kernels/gpu.hpp"
+#include "kernels/runtime/device_buffer.hpp"
+#include "kernels/runtime/stream.hpp"
+#include "packer/format/error.hpp"
+
+namespace mpk {
+namespace {
+
+constexpr std::size_t kColdBytes = std::size_t{420} << 20;
+constexpr int kRounds = 7;
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+/// Median time of one of `launches` calls, replayed as a graph: the host's share stays out.
+template <class Launch>
+double in_graph(const Stream& stream, int launches, Launch&& launch) {
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t replay = nullptr;
+  MPK_CUDA(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
+  for (int i = 0; i < launches; ++i) launch(i);
+  MPK_CUDA(cudaStreamEndCapture(stream.get(), &graph));
+  MPK_CUDA(cudaGraphInstantiate(&replay, graph, 0));
+  std::vector<double> rounds;
+  for (int round = -1; round < kRounds; ++round) {  // the first warms up
+    Event begin, end;
+    begin.record(stream);
+    MPK_CUDA(cudaGraphLaunch(replay, stream.get()));
+    end.record(stream);
+    const double us = static_cast<double>(end.milliseconds_since(begin)) * 1e3 / launches;
+    if (round >= 0) rounds.push_back(us);
+  }
+  MPK_CUDA(cudaGraphExecDestroy(replay));
+  MPK_CUDA(cudaGraphDestroy(graph));
+  return median(rounds);
+}
+template <class Launch>
+double by_launches(const Stream& stream, int launches, Launch&& launch) {
+  std::vector<double> rounds;
+  for (int round = -1; round < kRounds; ++round) {
+    Event begin, end;
+    begin.record(stream);
+    for (int i = 0; i < launches; ++i) launch(i);
+    end.record(stream);
+    const double us = static_cast<double>(end.milliseconds_since(begin)) * 1e3 / launches;
+    if (round >= 0) rounds.push_back(us);
+  }
+  return median(rounds);
+}
+
+__global__ void empty_kernel() {}
+
+/// Reads everything once, eight loads of 16 bytes in flight a thread.
+__global__ void __launch_bounds__(512) read_kernel(const uint4* data, std::size_t size, std::uint32_t* sink) {
+  constexpr int kAtOnce = 8;
+  const std::size_t stride = static_cast<std::size_t>(gridDim.x) * blockDim.x;
+  std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  std::uint32_t mixed = 0;
+  for (; i + (kAtOnce - 1) * stride < size; i += kAtOnce * stride) {
+    uint4 v[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) v[j] = __ldcs(data + i + j * stride);
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) mixed ^= v[j].x ^ v[j].y ^ v[j].z ^ v[j].w;
+  }
+  for (; i < size; i += stride) {
+    const uint4 v = __ldcs(data + i);
+    mixed ^= v.x ^ v.y ^ v.z ^ v.w;
+  }
+  if (mixed == 0x9e3779b9) *sink = mixed;  // keeps the loads
+}
+
+/// Values that cost what real ones cost: 16-bit floats of magnitude `low` to 8 `low` and either sign, or any
+/// bits.
+__device__ std::uint32_t mixed_bits(std::size_t i, std::uint32_t seed) {
+  std::uint64_t x = (i + 1) * 0x9e3779b97f4a7c15ull + seed;
+  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+  return static_cast<std::uint32_t>(x ^ x >> 31);
+}
+__global__ void fill_bits(std::uint32_t* out, std::size_t size, std::uint32_t seed) {
+  for (std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < size;
+       i += static_cast<std::size_t>(gridDim.x) * blockDim.x)
+    out[i] = mixed_bits(i, seed);
+}
+template <Float kFloat>
+__global__ void fill_floats(std::uint16_t* out, std::size_t size, float low, bool positive,
+                            std::uint32_t seed) {
+  for (std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < size;
+       i += static_cast<std::size_t>(gridDim.x) * blockDim.x) {
+    const std::uint32_t x = mixed_bits(i, seed);
+    const float value = low * exp2f(static_cast<float>(x & 0xffff) * (3.0f / 65536));
+    out[i] = static_cast<std::uint16_t>(round_to<kFloat>(positive || x >> 31 ? value : -value, 0.0f));
+  }
+}
+__global__ void fill_bytes(std::uint8_t* out, std::size_t size, int low, int span, std::uint32_t seed) {
+  for (std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < size;
+       i += static_cast<std::size_t>(gridDim.x) * blockDim.x)
+    out[i] = static_cast<std::uint8_t>(
+        low + static_cast<int>(mixed_bits(i, seed) % static_cast<std::uint32_t>(span)));
+}
+/// A NaN code of e4m3 is not a weight.
+__global__ void clear_nan_codes(std::uint32_t* words, std::size_t size) {
+  for (std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < size;
+       i += static_cast<std::size_t>(gridDim.x) * blockDim.x)
+    words[i] &= 0xf7f7f7f7u;
+}
+
+/// Squared distance and squared length of the exact products of `rows` rows, m_step apart. One thread a
+/// column.
+template <Float kFloat>
+__global__ void compare_kernel(const std::uint16_t* a, const std::uint16_t* weights, const std::uint16_t* out,
+                               int n_size, int k_size, int rows, int m_step, double* distance,
+                               double* length) {
+  const int n = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (n >= n_size) return;
+  const auto value = [](std::uint16_t bits) { return static_cast<double>(to_floats<kFloat>(bits).x); };
+  double off = 0, all = 0;
+  for (int row = 0; row < rows; ++row) {
+    const std::int64_t m = static_cast<std::int64_t>(row) * m_step;
+    double sum = 0;
+    for (std::int64_t k = 0; k < k_size; ++k)
+      sum += value(a[m * k_size + k]) * value(weights[k * n_size + n]);
+    const double error = value(out[m * n_size + n]) - sum;
+    off += error * error, all += sum * sum;
+  }
+  atomicAdd(distance, off);
+  atomicAdd(length, all);
+}
+
+/// cuBLAS, if the machine has one: found at run time, so that the program needs none.
+class Cublas {
+ public:
+  Cublas() {
+    for (const char* name : {"libcublas.so.13", "libcublas.so.12", "libcublas.so"})
+      if ((library_ = dlopen(name, RTLD_NOW | RTLD_LOCAL))) {
+        name_ = name;
+        break;
+      }
+    if (!library_) {
+      name_ = "none: no libcublas found";
+      return;
+    }
+    find(create_, "cublasCreate_v2");
+    find(set_stream_, "cublasSetStream_v2");
+    find(set_workspace_, "cublasSetWorkspace_v2");
+    find(gemm_, "cublasGemmEx");
+    if (create_ && set_stream_ && set_workspace_ && gemm_ && create_(&handle_) == CUBLAS_STATUS_SUCCESS) {
+      workspace_ = DeviceBuffer<std::byte>{kWorkspaceBytes};
+      set_workspace_(handle_, workspace_.data(), kWorkspaceBytes);
+    } else {
+      handle_ = nullptr;
+      name_ += ": cannot be used";
+    }
+  }
+  explicit operator bool() const { return handle_ != nullptr; }
+  const std::string& name() const { return name_; }
+
+  /// out (M, N) = a (M, K) * weights (K, N), all row-major.
+  void multiply(const Stream& stream, Float type, M m, K k, N n, const std::uint16_t* a,
+                const std::uint16_t* weights, std::uint16_t* out) const {
+    const float one = 1, zero = 0;
+    const cudaDataType_t data = type == Float::f16 ? CUDA_R_16F : CUDA_R_16BF;
+    const int rows = static_cast<int>(m.value), inner = static_cast<int>(k.value),
+              columns = static_cast<int>(n.value);
+    set_stream_(handle_, stream.get());
+    const cublasStatus_t status =
+        gemm_(handle_, CUBLAS_OP_N, CUBLAS_OP_N, columns, rows, inner, &one, weights, data, columns, a, data,
+              inner, &zero, out, data, columns, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    if (status != CUBLAS_STATUS_SUCCESS)
+      throw Error{ErrorKind::device, "cublasGemmEx: error " + std::to_string(status)};
+  }
+
+ private:
+  template <class Function>
+  void find(Function& function, const char* name) {
+    function = reinterpret_cast<Function>(dlsym(library_, name));
+  }
+  static constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
+  void* library_ = nullptr;
+  std::string name_;
+  cublasHandle_t handle_ = nullptr;
+  DeviceBuffer<std::byte> workspace_;
+  decltype(&cublasCreate_v2) create_ = nullptr;
+  decltype(&cublasSetStream_v2) set_stream_ = nullptr;
+  decltype(&cublasSetWorkspace_v2) set_workspace_ = nullptr;
+  /// cublasGemmEx; its header overloads the name.
+  cublasStatus_t (*gemm_)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int, const void*,
+                          const void*, cudaDataType, int, const void*, cudaDataType, int, const void*, void*,
+                          cudaDataType, int, cublasComputeType_t, cublasGemmAlgo_t) = nullptr;
+};
+
+/// Copies of a layer, random in every bit that may be.
+struct Weights {
+  int copies;
+  DeviceBuffer<std::uint32_t> words, zeros;
+  DeviceBuffer<std::byte> scales;
+  std::size_t num_words, num_zeros, scale_bytes_each;
+
+  Weights(const LayerShape& layer, const Stream& stream)
+      : num_words{layer.num_words()},
+        num_zeros{layer.num_zero_words()},
+        scale_bytes_each{layer.num_scales() * static_cast<std::size_t>(scale_bytes(layer.weight))} {
+    copies = static_cast<int>(std::clamp<std::size_t>(kColdBytes / bytes() + 1, 2, 64));
+    const auto all = static_cast<std::size_t>(copies);
+    words = DeviceBuffer<std::uint32_t>{num_words * all};
+    zeros = DeviceBuffer<std::uint32_t>{num_zeros * all};
+    scales = DeviceBuffer<std::byte>{scale_bytes_each * all};
+    constexpr int kBlocks = 1024, kThreads = 256;
+    fill_bits<<<kBlocks, kThreads, 0, stream.get()>>>(words.data(), words.size(), 1);
+    if (layer.weight == Weight::e4m3)
+      clear_nan_codes<<<kBlocks, kThreads, 0, stream.get()>>>(words.data(), words.size());
+    if (num_zeros > 0) fill_bits<<<kBlocks, kThreads, 0, stream.get()>>>(zeros.data(), zeros.size(), 2);
+    auto* floats = reinterpret_cast<std::uint16_t*>(scales.data());
+    auto* bytes8 = reinterpret_cast<std::uint8_t*>(scales.data());
+    if (layer.weight == Weight::nvfp4)  // e5m3 from 1 to 16
+      fill_bytes<<<kBlocks, kThreads, 0, stream.get()>>>(bytes8, scales.size(), 15 << 3, 32, 3);
+    else if (layer.weight == Weight::mxfp4)  // 2^-10 to 2^-3
+      fill_bytes<<<kBlocks, kThreads, 0, stream.get()>>>(bytes8, scales.size(), 117, 8, 3);
+    else {
+      const bool fp8 = layer.weight == Weight::e4m3, f16 = layer.activations == Float::f16;
+      const float low =
+          fp8 ? (f16 ? 0x1p-2f : 0x1p110f) : 0x1p-9f;  // with the factor that e4m3's scales contain
+      if (f16)
+        fill_floats<Float::f16>
+            <<<kBlocks, kThreads, 0, stream.get()>>>(floats, scales.size() / 2, low, true, 3);
+      else
+        fill_floats<Float::bf16>
+            <<<kBlocks, kThreads, 0, stream.get()>>>(floats, scales.size() / 2, low, true, 3);
+    }
+    MPK_CUDA(cudaGetLastError());
+  }
+  std::size_t bytes() const { return num_words * 4 + num_zeros * 4 + scale_bytes_each; }
+
+  GemmBuffers of(int copy) const {
+    const auto i = static_cast<std::size_t>(copy);
+    GemmBuffers buffers;
+    buffers.words = words.data() + i * num_words;
+    buffers.scales = scales.data() + i * scale_bytes_each;
+    if (num_zeros > 0) buffers.zero_points = zeros.data() + i * num_zeros;
+    return buffers;
+  }
+};
+
+double read_floor(const Weights& weights, const Stream& stream, int sms) {
+  DeviceBuffer<std::uint32_t> sink{1};
+  double best = 0;
+  for (const int per_sm : {1, 2, 3, 4}) {
+    const double us = in_graph(stream, 2 * weights.copies, [&](int i) {
+      const auto* from = reinterpret_cast<const uint4*>(
+          weights.words.data() + static_cast<std::size_t>(i % weights.copies) * weights.num_words);
+      read_kernel<<<per_sm * sms, 512, 0, stream.get()>>>(from, weights.num_words / 4, sink.data());
+    });
+    if (best == 0 || us < best) best = us;
+  }
+  // The words are nearly all of it; scales and zero points are added at the same rate.
+  return best * static_cast<double>(weights.bytes()) / static_cast<double>(weights.num_words * 4);
+}
+
+double check(const LayerShape& layer, M m, const std::uint16_t* a, const std::uint16_t* weights,
+             const DeviceBuffer<std::uint16_t>& out, const Stream& stream) {
+  DeviceBuffer<double> sums{2};
+  sums.fill_bytes(0, stream);
+  const int rows = static_cast<int>(std::min<std::int64_t>(m.value, 4));
+  const int step = rows > 1 ? static_cast<int>((m.value - 1) / (rows - 1)) : 1;  // the last row among them
+  const int n = static_cast<int>(layer.n.value), k = static_cast<int>(layer.k.value);
+  const auto kernel =
+      layer.activations == Float::f16 ? compare_kernel<Float::f16> : compare_kernel<Float::bf16>;
+  kernel<<<(n + 63) / 64, 64, 0, stream.get()>>>(a, weights, out.data(), n, k, rows, step, sums.data(),
+                                                 sums.data() + 1);
+  MPK_CUDA(cudaGetLastError());
+  const std::vector<double> host = sums.to_host(stream);
+  return std::sqrt(host[0] / host[1]);
+}
+
+}  // namespace
+
+BenchReport run_bench(const BenchJob& job, const std::function<void(const std::string&)>& progress) {
+  if (!gpu_status().usable) throw Error{ErrorKind::device, "no GPU: " + gpu_status().reason};
+  const Stream stream;
+  const GpuTraits gpu = current_gpu_traits();
+  BenchReport report;
+  report.gpu = gpu_status().name;
+  report.num_sms = gpu.num_sms;
+  report.empty_us = in_graph(stream, 200, [&](int) { empty_kernel<<<1, 32, 0, stream.get()>>>(); });
+
+  std::optional<Cublas> cublas;
+  report.cublas = "not asked for";
+  if (job.cublas) {
+    cublas.emplace();
+    report.cublas = cublas->name();
+    if (!*cublas) cublas.reset();
+  }
+  constexpr int kBlocks = 1024, kThreads = 256;
+  if (cublas) {
+    const std::int64_t side = 8192;
+    DeviceBuffer<std::uint16_t> a{static_cast<std::size_t>(side * side)}, b{a.size()}, c{a.size()};
+    fill_floats<Float::f16><<<kBlocks, kThreads, 0, stream.get()>>>(a.data(), a.size(), 0.25f, false, 5);
+    fill_floats<Float::f16><<<kBlocks, kThreads, 0, stream.get()>>>(b.data(), b.size(), 0.01f, false, 6);
+    const double us = in_graph(stream, 4, [&](int) {
+      cublas->multiply(stream, Float::f16, M{side}, K{side}, N{side}, a.data(), b.data(), c.data());
+    });
+    report.peak_tflops = 2.0 * static_cast<double>(side * side * side) / us * 1e-6;
+  }
+
+  for (const LayerShape& layer : job.layers) {
+    require_gemm(layer);
+    const auto k = static_cast<std::size_t>(layer.k.value), n = static_cast<std::size_t>(layer.n.value);
+    std::int64_t most = 0;
+    for (const M m : job.rows) most = std::max(most, m.value);
+    const Weights weights{layer, stream};
+    BenchLayer& measured = report.layers.emplace_back();
+    measured.layer = layer;
+    measured.bytes = weights.bytes();
+    progress(std::string{name_of(layer.weight)} + " " + std::to_string(layer.k.value) + "x" +
+             std::to_string(layer.n.value));
+    measured.floor_us = read_floor(weights, stream, gpu.num_sms);
+
+    DeviceBuffer<std::uint16_t> a{static_cast<std::size_t>(most) * k},
+        out{static_cast<std::size_t>(most) * n};
+    if (layer.activations == Float::f16)
+      fill_floats<Float::f16><<<kBlocks, kThreads, 0, stream.get()>>>(a.data(), a.size(), 0.25f, false, 7);
+    else
+      fill_floats<Float::bf16><<<kBlocks, kThreads, 0, stream.get()>>>(a.data(), a.size(), 0.25f, false, 7);
+    // What is checked against, and cuBLAS's weights, which rotate, too.
+    const auto dense = static_cast<int>(std::clamp<std::size_t>(kColdBytes / (k * n * 2) + 1, 2, 16));
+    DeviceBuffer<std::uint16_t> decoded{k * n * static_cast<std::size_t>(cublas ? dense : 1)};
+    for (int i = 0; i < (cublas ? dense : 1); ++i)
+      dequantize(layer, weights.of(0), decoded.data() + static_cast<std::size_t>(i) * k * n, stream.get());
+
+    for (const M m : job.rows) {
+      const GemmPlan plan = plan_gemm(layer, m, gpu, job.family);
+      DeviceBuffer<std::byte> workspace{std::max<std::size_t>(plan.workspace_bytes, 16)};
+      workspace.fill_bytes(0, stream);
+      const auto launch = [&](int i) {
+        GemmBuffers buffers = weights.of(i % weights.copies);
+        buffers.activations = a.data();
+        buffers.out = out.data();
+        buffers.workspace = workspace.data();
+        gemm(plan, buffers, stream.get());
+      };
+      out.fill_bytes(0xff, stream);
+      launch(0);
+      BenchPoint point{m, describe(plan), 0, 0, 0, plan.expected_us, {}};
+      point.error = check(layer, m, a.data(), decoded.data(), out, stream);
+      const double tolerance =
+          layer.activations == Float::f16 ? 2e-3 : 1.6e-2;  // a few roundings of the output
+      if (!(point.error <= tolerance))
+        throw Error{ErrorKind::mismatch, "wrong product, nothing timed: " + point.kernel +
+                                             ", M = " + std::to_string(m.value) + ", off by " +
+                                             std::to_string(point.error)};
+      // Enough launches to rotate through all copies, few enough where one takes long.
+      const bool long_one = static_cast<double>(m.value) * static_cast<double>(k * n) > 2e11;
+      const int launches = long_one ? 4 : std::max(16, 2 * weights.copies);
+      point.graph_us = in_graph(stream, launches, launch);
+      point.launch_us = by_launches(stream, launches, launch);
+      if (cublas)
+        point.cublas_us = in_graph(stream, long_one ? 4 : 16, [&](int i) {
+          cublas->multiply(stream, layer.activations, m, layer.k, layer.n, a.data(),
+                           decoded.data() + static_cast<std::size_t>(i % dense) * k * n, out.data());
+        });
+      measured.points.push_back(std::move(point));
+    }
+  }
+  return report;
+}
+
+}  // namespace mpk
