@@ -213,6 +213,15 @@ std::string fuse_refusal(const std::vector<const PackedModule*>& modules, const 
   return "";
 }
 
+/// Why a layer that padding made larger is not divided or fused; "": it is as the model has it.
+std::string padding_refusal(const PackedModule& module, const PackedCheckpoint& source) {
+  const LayerOrigin origin = source.origin_of(module);
+  const Geometry& stored = module.stored.geometry;
+  if (origin.k == stored.k && origin.n == stored.n) return "";
+  return fmt::format("padded from {} x {} to {} x {}; unpack it first", origin.k.value, origin.n.value,
+                     stored.k.value, stored.n.value);
+}
+
 /// Blocks of columns stay blocks where none of them is divided; otherwise every column has its scale.
 void settle_blocks(ColumnView& view) {
   std::int64_t& block = view.geometry.scheme.columns_per_scale;
@@ -269,6 +278,8 @@ class Arranger {
     LayerPart part{name_of(split_of(first.name)), options_.ranks};
     if (unit.modules.size() > 1) view.why_not = fuse_refusal(unit.modules, source_.checkpoint());
     for (const PackedModule* module : unit.modules) {
+      if (view.why_not.empty() && (options_.ranks > 1 || unit.modules.size() > 1))
+        view.why_not = padding_refusal(*module, source_);
       const DivisibleLayer layer{module->name, geometry_of(*module), module->experts != 0,
                                  [&] { return g_idx_of(*module, source_.checkpoint()); }};
       const RankPart divided = part_of_rank(layer, heads_, options_.ranks, rank);

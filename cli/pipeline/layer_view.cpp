@@ -36,19 +36,38 @@ std::size_t element_bytes(const TensorView& tensor) {
   return static_cast<std::size_t>(info(tensor.dtype).bits / 8);
 }
 
-/// Of a bias (N) or (experts, N): the columns of `piece`, into the columns of `out` from `at` on.
-void copy_bias(const TensorView& bias, const ColumnPiece& piece, Tensor& out, std::int64_t at) {
+/// Where column `place` of the piece is in the module.
+std::int64_t source_column(const ColumnPiece& piece, std::int64_t place) {
+  const std::int64_t column = piece.columns.first + place;
+  return piece.column_order ? (*piece.column_order)[static_cast<std::size_t>(column)] : column;
+}
+
+/// How many columns of the piece have a bias: all but those that padding added to the layer, at its end.
+/// Throws if others have none.
+std::int64_t num_biases(const ColumnPiece& piece, const TensorView& bias, const std::string& name) {
+  const std::int64_t there = bias.shape.empty() ? 0 : bias.shape.back();
+  const std::int64_t n = piece.module->stored.geometry.n.value;
+  const std::int64_t count = piece.columns.count == n ? std::min(there, n) : piece.columns.count;
+  bool fits = there <= n && count > 0;
+  for (std::int64_t j = 0; fits && j < count; ++j) fits = source_column(piece, j) < there;
+  if (!fits)
+    throw Error{ErrorKind::unsupported, fmt::format("{} has shape {} for {} columns, and cannot be divided",
+                                                    name, to_string(bias.shape), n)};
+  return count;
+}
+
+/// Of a bias (N) or (experts, N): `count` columns of `piece`, into the columns of `out` from `at` on.
+void copy_bias(const TensorView& bias, const ColumnPiece& piece, std::int64_t count, Tensor& out,
+               std::int64_t at) {
   const std::size_t bytes = element_bytes(bias);
   const std::int64_t from_n = bias.shape.back(), to_n = out.shape.back();
   const std::int64_t experts = static_cast<std::int64_t>(bias.data.size() / bytes) / from_n;
   for (std::int64_t expert = 0; expert < experts; ++expert)
-    for (std::int64_t j = 0; j < piece.columns.count; ++j) {
-      const std::int64_t place = piece.columns.first + j;
-      const std::int64_t n =
-          piece.column_order ? (*piece.column_order)[static_cast<std::size_t>(place)] : place;
-      std::memcpy(out.data.data() + static_cast<std::size_t>(expert * to_n + at + j) * bytes,
-                  bias.data.data() + static_cast<std::size_t>(expert * from_n + n) * bytes, bytes);
-    }
+    for (std::int64_t j = 0; j < count; ++j)
+      std::memcpy(
+          out.data.data() + static_cast<std::size_t>(expert * to_n + at + j) * bytes,
+          bias.data.data() + static_cast<std::size_t>(expert * from_n + source_column(piece, j)) * bytes,
+          bytes);
 }
 
 }  // namespace
@@ -192,24 +211,22 @@ TensorSpec companion_spec(const LayerView& view, const Checkpoint& checkpoint, c
   TensorSpec spec{view.module + view.separator + suffix, first.dtype, first.shape};
   if (is_whole(view)) return spec;
   const auto fail = [](const std::string& what) { throw Error{ErrorKind::unsupported, what}; };
+  const std::size_t numbers = static_cast<std::size_t>(std::max<std::int64_t>(1, view.experts));
+  std::int64_t biases = 0;
   for (const ColumnPiece& piece : pieces) {
     const std::string name = piece.module->tensor_name(suffix);
     const TensorView tensor = checkpoint.tensor(name);
-    const std::int64_t n = piece.module->stored.geometry.n.value;
     if (tensor.dtype != first.dtype) fail(fmt::format("{} and {} differ in dtype", first_name, name));
     if (suffix == "bias") {
-      if (tensor.shape.empty() || tensor.shape.back() != n)
-        fail(fmt::format("{} has shape {} for {} columns, and cannot be divided", name,
-                         to_string(tensor.shape), n));
-    } else if (tensor.data.size() >
-               element_bytes(tensor) * std::max<std::size_t>(1, static_cast<std::size_t>(view.experts))) {
+      biases += num_biases(piece, tensor, name);
+    } else if (tensor.data.size() > numbers * element_bytes(tensor)) {
       fail(fmt::format("{} has shape {}, more than a number, and is not divided", name,
                        to_string(tensor.shape)));
     } else if (!std::ranges::equal(tensor.data, first.data)) {
       fail(fmt::format("{} and {} differ, and one layer has one {}", first_name, name, suffix));
     }
   }
-  if (suffix == "bias") spec.shape.back() = view.columns->geometry.n.value;
+  if (suffix == "bias") spec.shape.back() = biases;
   return spec;
 }
 
@@ -225,8 +242,11 @@ Tensor companion_of(const LayerView& view, const Checkpoint& checkpoint, const s
   if (!view.has_bias) return tensor;
   std::int64_t at = 0;
   for (const ColumnPiece& piece : view.columns->pieces) {
-    copy_bias(checkpoint.tensor(piece.module->tensor_name(suffix)), piece, tensor, at);
-    at += piece.columns.count;
+    const std::string name = piece.module->tensor_name(suffix);
+    const TensorView bias = checkpoint.tensor(name);
+    const std::int64_t count = num_biases(piece, bias, name);
+    copy_bias(bias, piece, count, tensor, at);
+    at += count;
   }
   return tensor;
 }
