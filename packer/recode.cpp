@@ -284,7 +284,9 @@ QuantizedMatrix recode(const QuantizedMatrix& q, const Geometry& from, const Geo
   };
   const auto is_merged = old_rows < new_rows && !to.scheme.act_order;
   const auto fail = [](const std::string& what) { throw Error{ErrorKind::mismatch, what}; };
-  if (out.scales.size() > 0) out.scales.setZero();
+  // Of what padding adds; E8M0 has no zero, and nothing is divided by one.
+  if (out.scales.size() > 0)
+    out.scales.setConstant(to.scheme.scale_dtype == DType::F8_E8M0 || to.scheme.scales_divide ? 1 : 0);
   if (out.float_zeros.size() > 0) out.float_zeros.setZero();
   if (out.zero_points.size() > 0)
     out.zero_points.setConstant(static_cast<std::int16_t>(1 << (to.scheme.type.bits - 1)));

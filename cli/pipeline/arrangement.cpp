@@ -408,12 +408,11 @@ LayerView view_as_origin(const PackedModule& module, const PackedCheckpoint& sou
 }
 
 LayerView view_of_record(const ManifestLayer& record, const PackedCheckpoint& source) {
-  const Modules modules = modules_of(source);
   const auto find = [&](const std::string& name) {
-    const auto it = modules.find(name);
-    if (it == modules.end())
+    const auto it = std::ranges::lower_bound(source.modules(), name, {}, &PackedModule::name);
+    if (it == source.modules().end() || it->name != name)
       throw Error{ErrorKind::mismatch, fmt::format("{}: the source has no such layer", name)};
-    return it->second;
+    return &*it;
   };
   LayerPart part;
   if (record.part) {

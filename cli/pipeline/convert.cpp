@@ -474,8 +474,9 @@ class Conversion {
   }
 
   void copy_plain(const std::string& name, WriteQueue& queue) {
-    SourceTensor& record = *std::ranges::find(source_records_, name, &SourceTensor::name);
-    if (record.fate == Fate::converted) record.sha256 = sha256(source_.checkpoint().tensor(name).data);
+    if (!rank_tensor(name, 0).is_whole)
+      std::ranges::find(source_records_, name, &SourceTensor::name)->sha256 =
+          sha256(source_.checkpoint().tensor(name).data);
     queue.push(0, [this, name] {
       const TensorView tensor = source_.checkpoint().tensor(name);
       for (TargetPlan& target : targets_) {

@@ -3,7 +3,9 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <sys/wait.h>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -405,6 +407,73 @@ TEST_CASE("a rank is not divided again, and has no way back", "[tensor-parallel]
   const Checkpoint first = Checkpoint::open(rank), again = Checkpoint::open(dir / "again");
   REQUIRE(first.names() == again.names());
   for (const std::string& name : first.names()) CHECK(bytes_of(first, name) == bytes_of(again, name));
+}
+
+TEST_CASE("experts in one tensor are divided each, gate and up by pairs", "[tensor-parallel]") {
+  const ScratchDir dir;
+  constexpr std::int64_t kExperts = 3;
+  const WeightFormat& format = *weight_format_named("gpt-oss-mxfp4");
+  const std::string stack = "model.layers.0.mlp.experts.";
+  const Scheme scheme{kE2M1, GroupSize{32}, DType::F8_E8M0};
+  std::map<std::string, Tensor> tensors;
+  std::map<std::string, std::vector<MatrixF>> weights;
+  for (const auto& [name, k, n] : {std::tuple{"gate_up_proj", 64, 128}, std::tuple{"down_proj", 64, 96}}) {
+    for (unsigned expert = 0; expert < kExperts; ++expert) {
+      QuantizedMatrix matrix = random_matrix(scheme, K{k}, N{n}, seed() + 2 * expert + (name[0] == 'd'));
+      matrix.scales.setConstant(std::ldexp(1.0f, -static_cast<int>(expert)));
+      weights[name].push_back(dequantize(matrix));
+      for (Part& part : format.encode(matrix)) {
+        Tensor& all = tensors[stack + name + "_" + part.suffix];
+        all.dtype = part.tensor.dtype;
+        all.shape = part.tensor.shape;
+        all.shape.insert(all.shape.begin(), kExperts);
+        all.data.insert(all.data.end(), part.tensor.data.begin(), part.tensor.data.end());
+      }
+    }
+    Tensor bias{DType::BF16, {kExperts, n}, {}};
+    for (std::int64_t i = 0; i < kExperts * n; ++i)
+      for (const int shift : {0, 8}) bias.data.push_back(static_cast<std::byte>((i + 1) >> shift));
+    tensors[stack + name + "_bias"] = std::move(bias);
+  }
+  std::filesystem::create_directory(dir / "in");
+  std::vector<TensorSpec> specs;
+  for (const auto& [name, tensor] : tensors) specs.push_back({name, tensor.dtype, tensor.shape});
+  CheckpointWriter writer{dir / "in", specs, std::uint64_t{1} << 30};
+  for (const auto& [name, tensor] : tensors) writer.write(name, tensor.view());
+  writer.finish();
+  write_file(dir / "in" / "config.json",
+             nlohmann::json{{"quantization_config", {{"quant_method", "mxfp4"}}}}.dump());
+  run_convert(job(dir / "in", dir / "out", {"mxfp4"}, 2));
+  run_convert(job(dir / "in", dir / "marlin", {"marlin"}, 1));  // padded: E8M0 has no zero
+  require_verified(dir / "marlin", dir / "in");
+  const auto parts = open_ranks(dir / "out", 2);
+  for (std::int64_t rank = 0; rank < 2; ++rank) {
+    const PackedCheckpoint& part = parts[static_cast<std::size_t>(rank)];
+    REQUIRE(part.modules().size() == 2);
+    for (const PackedModule& module : part.modules()) {
+      CAPTURE(rank, module.name);
+      REQUIRE(module.experts == kExperts);
+      const bool is_down = module.name == stack + "down_proj";
+      for (std::int64_t expert = 0; expert < kExperts; ++expert) {
+        const MatrixF& whole =
+            weights[is_down ? "down_proj" : "gate_up_proj"][static_cast<std::size_t>(expert)];
+        const MatrixF found = dequantize(read_columns(module.stored, module.parts(part.checkpoint(), expert),
+                                                      {0, module.stored.geometry.n.value}));
+        CHECK(same(found, is_down ? MatrixF{whole.middleRows(32 * rank, 32)}
+                                  : MatrixF{whole.middleCols(64 * rank, 64)}));
+      }
+      const std::string bias = bytes_of(part.checkpoint(), module.name + "_bias");
+      std::string expected;
+      for (std::size_t expert = 0; expert < kExperts; ++expert)
+        expected += is_down ? rank == 0 ? bytes_of(Checkpoint::open(dir / "in"), module.name + "_bias")
+                                              .substr(192 * expert, 192)
+                                        : std::string(192, '\0')
+                            : bytes_of(Checkpoint::open(dir / "in"), module.name + "_bias")
+                                  .substr(256 * expert + 128 * static_cast<std::size_t>(rank), 128);
+      CHECK(bias == expected);
+    }
+    require_verified(part.checkpoint().directory(), dir / "in");
+  }
 }
 
 TEST_CASE("a layer that was padded is not divided", "[tensor-parallel]") {
