@@ -551,6 +551,8 @@ TEST_CASE("--tp writes a directory per rank", "[tensor-parallel][command-line]")
                           out)) == 0);
   for (const char* place : {"marlin/rank-0-of-2", "marlin/rank-1-of-2", "gptq/rank-1-of-2"})
     CHECK(run(fmt::format("verify {}/{} --against {} --device cpu", out, place, in)) == 0);
+  REQUIRE(run(fmt::format("inspect {}/marlin/rank-1-of-2", out)) == 0);
+  CHECK(mentions(read_file(dir / "stdout"), "rank 1 of 2; 2 layers made of several"));
   CHECK(run(fmt::format("unpack {}/gptq/rank-0-of-2 -o {}/back", out, dir.path().string())) == 4);
   CHECK(run(fmt::format("convert {} -o {}/no --to marlin --tp 16", in, dir.path().string())) == 4);
   CHECK(run(fmt::format("convert {} -o {}/no --to marlin --tp 0", in, dir.path().string())) == 2);

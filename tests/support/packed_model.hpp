@@ -46,6 +46,10 @@ class PackedModel {
     tensors_.emplace_back(name, std::move(tensor));
     return *this;
   }
+  PackedModel& tensor(const std::string& name, const TensorView& view) {
+    tensors_.emplace_back(name, Tensor{view.dtype, view.shape, {view.data.begin(), view.data.end()}});
+    return *this;
+  }
   QuantizedMatrix random(const Scheme& scheme, std::int64_t k, std::int64_t n) {
     QuantizedMatrix matrix = random_matrix(scheme, K{k}, N{n}, ++seed_, format_.lowest_zero);
     std::mt19937 engine{seed_};
