@@ -88,32 +88,6 @@ constexpr int block_index(int tile_source, int tile_cols) {
   return tile_source % tile_cols * kBlockRows + tile_source / tile_cols;
 }
 
-/// A layout of a tile, taken apart: code `field` of word `word` comes from block index of_field[field] +
-/// of_word[word]. Mixed radix splits so wherever a word ends on a digit's end; is_exact checks every code.
-template <DigitMap kMap, int kBits, int kCols>
-struct TileGather {
-  static constexpr int kFields = 32 / kBits, kWords = kMap.size() / kFields;
-  std::array<std::uint16_t, kFields> of_field{};
-  std::array<std::uint16_t, kWords> of_word{};
-
-  constexpr TileGather() {
-    for (int field = 0; field < kFields; ++field)
-      of_field[field] = static_cast<std::uint16_t>(block_index(source<kMap>(field), kCols));
-    for (int word = 0; word < kWords; ++word)
-      of_word[word] = static_cast<std::uint16_t>(block_index(source<kMap>(word * kFields), kCols));
-  }
-  constexpr bool is_exact() const {
-    for (int word = 0; word < kWords; ++word)
-      for (int field = 0; field < kFields; ++field)
-        if (of_word[word] + of_field[field] != block_index(source<kMap>(word * kFields + field), kCols))
-          return false;
-    return true;
-  }
-};
-
-template <DigitMap kMap, int kBits, int kCols>
-inline constexpr TileGather<kMap, kBits, kCols> kTileGather{};
-
 /// Calls use(block, k0, n0) for every block of `codes`, in parallel, and refuses codes above the type's
 /// maximum; the message counts columns from first_column. The block is a copy that `use` may change.
 template <class Use>
