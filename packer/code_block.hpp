@@ -54,16 +54,19 @@ struct CodeBlock {
   }
   bool load(const Codes& from, std::int64_t k0, std::int64_t n0, int max_code) {
     resize_at(k0, n0, K{from.rows()}, N{from.cols()});
+    const int padded = (rows + kTileK - 1) / kTileK * kTileK;
     std::uint64_t all = 0;
-    for (int n = 0; n < cols; ++n)
-      for (int k = 0; k < rows; k += kTileK) {
-        std::array<std::uint64_t, kTileK / 8> run{};
-        const int count = std::min(kTileK, rows - k);
-        std::memcpy(run.data(), from.data() + (n0 + n) * from.rows() + k0 + k,
-                    static_cast<std::size_t>(count));
-        std::memcpy(codes.data() + n * kBlockRows + k, run.data(), sizeof run);
-        for (std::uint64_t x : run) all |= x;
+    for (int n = 0; n < cols; ++n) {
+      const std::uint8_t* column = from.data() + (n0 + n) * from.rows() + k0;
+      std::uint8_t* to = codes.data() + n * kBlockRows;
+      if (rows == kBlockRows) {
+        all |= copy_run<kBlockRows>(column, to);
+        continue;
       }
+      int k = 0;
+      for (; k + kTileK <= rows; k += kTileK) all |= copy_run<kTileK>(column + k, to + k);
+      for (; k < padded; ++k) all |= to[k] = k < rows ? column[k] : std::uint8_t{0};
+    }
     const std::uint64_t too_large = 0x0101010101010101u * static_cast<std::uint64_t>(255 - max_code);
     return (all & too_large) == 0;  // max_code is 2^bits - 1
   }
@@ -79,6 +82,18 @@ struct CodeBlock {
     for (int n = 0; n < cols; ++n)
       std::memcpy(to.data() + (n0 + n) * to.rows() + k0, codes.data() + n * kBlockRows,
                   static_cast<std::size_t>(rows));
+  }
+
+ private:
+  /// Returns the OR of all codes, eight at a time. The length is the compiler's to know.
+  template <int kCount>
+  static std::uint64_t copy_run(const std::uint8_t* from, std::uint8_t* to) {
+    std::array<std::uint64_t, kCount / 8> run;
+    std::memcpy(run.data(), from, sizeof run);
+    std::memcpy(to, run.data(), sizeof run);
+    std::uint64_t all = 0;
+    for (std::uint64_t x : run) all |= x;
+    return all;
   }
 };
 
