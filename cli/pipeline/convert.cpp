@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <set>
 
@@ -247,6 +248,7 @@ class Conversion {
 
   void convert_module(std::size_t index, WriteQueue& queue) {
     const PackedModule& module = source_.modules()[index];
+    const auto ahead = std::async(std::launch::async, [&] { read_ahead(index + 1); });
     std::vector<std::vector<Part>> made;
     std::uint64_t bytes = 0;
     for (const TargetPlan& target : targets_) {
@@ -257,9 +259,11 @@ class Conversion {
       queue.wait_for_room(bytes);
       made.push_back(allocate(stacked));
     }
+    // A hash is one thread's work from the first byte to the last, so it begins with the conversion.
+    auto hashes = std::async(std::launch::async, [&] { return hashes_of(module); });
     for (std::int64_t expert = 0; expert < module.num_matrices(); ++expert)
       convert_matrix(index, module.parts(source_.checkpoint(), expert), expert, made);
-    hash_source(module);
+    record_module(module, hashes.get());
     for (std::size_t t = 0; t < targets_.size(); ++t)
       write_parts(targets_[t], index, std::move(made[t]), queue);
   }
@@ -330,17 +334,27 @@ class Conversion {
                       matrix.first_column + matrix.n().value, layer.way->format->name)};
   }
 
-  void hash_source(const PackedModule& module) {
-    std::vector<std::string> names;
-    for (const std::string& suffix : module.suffixes) names.push_back(module.tensor_name(suffix));
-    std::vector<std::string> hashes(names.size());
-    parallel_for(std::ssize(names), [&](std::int64_t i) {
-      const auto at = static_cast<std::size_t>(i);
-      hashes[at] = sha256(source_.checkpoint().tensor(names[at]).data);
-    });
-    for (std::size_t i = 0; i < names.size(); ++i) {
-      record_source(names[i], hashes[i], Fate::converted);
-      source_.checkpoint().release(names[i]);
+  /// The disk is busy while the processor is.
+  void read_ahead(std::size_t index) const {
+    if (index >= source_.modules().size()) return;
+    const PackedModule& module = source_.modules()[index];
+    for (const std::string& suffix : module.suffixes)
+      source_.checkpoint().read_ahead(module.tensor_name(suffix));
+  }
+
+  std::vector<std::string> hashes_of(const PackedModule& module) const {
+    std::vector<std::string> hashes;
+    for (const std::string& suffix : module.suffixes)
+      hashes.push_back(sha256(source_.checkpoint().tensor(module.tensor_name(suffix)).data));
+    return hashes;
+  }
+
+  /// Of its tensors, in the order of its suffixes.
+  void record_module(const PackedModule& module, const std::vector<std::string>& hashes) {
+    for (std::size_t i = 0; i < hashes.size(); ++i) {
+      const std::string name = module.tensor_name(module.suffixes[i]);
+      record_source(name, hashes[i], Fate::converted);
+      source_.checkpoint().release(name);
     }
   }
 

@@ -21,7 +21,7 @@ namespace mpk {
 
 namespace {
 
-constexpr std::size_t kPieceBytes = std::size_t{4} << 20;  // what one system call writes
+constexpr std::size_t kPieceBytes = std::size_t{1} << 20;  // of one system call: its copy stays in the cache
 constexpr std::size_t kHashBytes = std::size_t{64}
                                    << 10;  // still in the cache when it is copied after hashing
 constexpr std::size_t kSmallBytes = std::size_t{256} << 10;  // not worth a trip to the disk of their own
