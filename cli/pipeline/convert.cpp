@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <set>
 
@@ -318,6 +319,7 @@ class Conversion {
   void convert_unit(std::size_t index, WriteQueue& queue) {
     const LayerUnit& unit = units_[index];
     const std::int64_t experts = unit.modules.front()->experts;
+    const auto ahead = std::async(std::launch::async, [&] { read_ahead(index + 1); });
     std::vector<std::vector<Part>> made;
     std::uint64_t bytes = 0;
     for (const TargetPlan& target : targets_) {
@@ -328,9 +330,11 @@ class Conversion {
       queue.wait_for_room(bytes);
       made.push_back(allocate(stacked));
     }
+    // A hash is one thread's work from the first byte to the last, so it begins with the conversion.
+    auto hashes = std::async(std::launch::async, [&] { return hashes_of(unit); });
     for (std::int64_t expert = 0; expert < unit.modules.front()->num_matrices(); ++expert)
       convert_matrix(index, expert, made);
-    for (const PackedModule* module : unit.modules) hash_source(*module);
+    record_unit(unit, hashes.get());
     for (std::size_t t = 0; t < targets_.size(); ++t)
       write_parts(targets_[t], index, std::move(made[t]), queue);
   }
@@ -423,14 +427,29 @@ class Conversion {
                       matrix.first_column + matrix.n().value, layer.way->format->name)};
   }
 
-  void hash_source(const PackedModule& module) {
+  /// The disk is busy while the processor is.
+  void read_ahead(std::size_t index) const {
+    if (index >= units_.size()) return;
+    for (const std::string& name : tensors_of(units_[index])) source_.checkpoint().read_ahead(name);
+  }
+
+  static std::vector<std::string> tensors_of(const LayerUnit& unit) {
     std::vector<std::string> names;
-    for (const std::string& suffix : module.suffixes) names.push_back(module.tensor_name(suffix));
-    std::vector<std::string> hashes(names.size());
-    parallel_for(std::ssize(names), [&](std::int64_t i) {
-      const auto at = static_cast<std::size_t>(i);
-      hashes[at] = sha256(source_.checkpoint().tensor(names[at]).data);
-    });
+    for (const PackedModule* module : unit.modules)
+      for (const std::string& suffix : module->suffixes) names.push_back(module->tensor_name(suffix));
+    return names;
+  }
+
+  std::vector<std::string> hashes_of(const LayerUnit& unit) const {
+    std::vector<std::string> hashes;
+    for (const std::string& name : tensors_of(unit))
+      hashes.push_back(sha256(source_.checkpoint().tensor(name).data));
+    return hashes;
+  }
+
+  /// `hashes`: of the unit's tensors.
+  void record_unit(const LayerUnit& unit, const std::vector<std::string>& hashes) {
+    const std::vector<std::string> names = tensors_of(unit);
     for (std::size_t i = 0; i < names.size(); ++i) {
       record_source(names[i], hashes[i], Fate::converted);
       source_.checkpoint().release(names[i]);
