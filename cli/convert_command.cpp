@@ -18,7 +18,8 @@ namespace {
 struct ConvertOptions {
   std::string source, destination, dtype, scale_dtype, activations, zeros = "auto", device = "auto", json;
   std::vector<std::string> targets;
-  bool widen = false, pad = true, check = true, verify = false;
+  bool widen = false, pad = true, check = true, verify = false, fuse = false, fold_act_order = false;
+  std::int64_t ranks = 1;
   std::uint64_t max_shard_size = 5'000'000'000, memory = 0;
   int threads = 0;
 };
@@ -47,6 +48,7 @@ ConvertJob job_from(const ConvertOptions& o) {
   std::set<std::string> seen;
   for (const std::string& target : o.targets)
     if (seen.insert(target).second) job.targets.push_back(target);
+  job.arrange = {o.ranks, o.fuse, o.fold_act_order};
   job.recode.widen = o.widen;
   job.recode.pad = o.pad;
   job.recode.scale_dtype = dtype_from(o.scale_dtype);
@@ -76,12 +78,12 @@ void run(const ConvertOptions& o) {
       verify.device = device;
       const VerifyReport verdict = run_verify(verify, display.callback());
       print_verdict(verdict, out);
-      json["verify"][artifact.target] = to_json(verdict);
+      json["verify"][artifact.name()] = to_json(verdict);
       if (!verdict.passed())
         throw Error{ErrorKind::mismatch,
                     fmt::format("the {} artifact did not pass its verification; nothing was "
                                 "written to {}",
-                                artifact.target, o.destination)};
+                                artifact.name(), o.destination)};
     }
   };
   const ConvertReport report = run_convert(job, prove, display.callback());
@@ -134,6 +136,15 @@ void add_convert(CLI::App& root) {
       ->check(CLI::IsMember(target_names()));
   cmd->add_flag("--widen", o->widen, "allow more bits per code: 2 and 3 to 4, asymmetric 4 to symmetric 8");
   cmd->add_flag("--pad,!--no-pad", o->pad, "zero weights up to a size the format takes (default), or refuse");
+  cmd->add_option(
+         "--tp", o->ranks,
+         "ranks of tensor parallelism: an artifact per rank, in DIR/rank-R-of-N; parts of layers are not "
+         "padded")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  cmd->add_flag("--fuse", o->fuse, "q, k and v become one qkv_proj, gate and up one gate_up_proj");
+  cmd->add_flag("--fold-act-order", o->fold_act_order,
+                "sort act-order rows of down_proj by group and the columns of gate and up with them");
   std::vector<std::string> scale_dtypes{"float16", "bfloat16"};
   cmd->add_option("--scale-dtype", o->scale_dtype, "of the scales, where the format leaves a choice")
       ->check(CLI::IsMember(scale_dtypes));

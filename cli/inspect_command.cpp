@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <map>
 #include <memory>
 
@@ -7,6 +8,7 @@
 #include "cli/pipeline/packed_checkpoint.hpp"
 #include "cli/terminal.hpp"
 #include "packer/format/error.hpp"
+#include "packer/manifest.hpp"
 
 namespace mpk {
 namespace {
@@ -52,6 +54,28 @@ std::vector<Row> rows_of(const Checkpoint& checkpoint, const CheckpointClaims& c
   return rows;
 }
 
+/// What was done to the layers of an artifact besides their format; "": nothing, or no artifact.
+std::string arrangement_of(const Checkpoint& checkpoint) {
+  if (!std::filesystem::exists(checkpoint.directory() / kManifestName)) return "";
+  try {
+    const Manifest manifest = read_manifest(checkpoint.directory());
+    std::string text;
+    const auto add = [&](const std::string& what) { text += (text.empty() ? "" : "; ") + what; };
+    if (const auto& parallel = manifest.tensor_parallel)
+      add(fmt::format("rank {} of {}", parallel->rank, parallel->ranks));
+    std::int64_t fused = 0, folded = 0;
+    for (const ManifestLayer& layer : manifest.layers) {
+      if (layer.part && layer.part->of.front().module != layer.module) ++fused;
+      if (layer.fold && layer.fold->order_of == layer.module) ++folded;
+    }
+    if (fused > 0) add(fmt::format("{} layers made of several", fused));
+    if (folded > 0) add(fmt::format("the row order of {} layers folded into those before", folded));
+    return text;
+  } catch (const Error& error) {
+    return fmt::format("manifest damaged: {}", error.what());
+  }
+}
+
 struct InspectOptions {
   std::string path, json;
 };
@@ -89,6 +113,10 @@ void run(const InspectOptions& o) {
   if (const auto summary = claims.summary()) {
     out.line("config says " + *summary);
     json["config"] = *summary;
+  }
+  if (const std::string arrangement = arrangement_of(checkpoint); !arrangement.empty()) {
+    out.line("arranged    " + arrangement);
+    json["arrangement"] = arrangement;
   }
   json["bytes"] = total;
   json["files"] = checkpoint.shards();

@@ -57,8 +57,7 @@ class Footnotes {
 std::string cell_of(const RankPlan& plan, Footnotes& footnotes) {
   if (plan.fit == Fit::refused) return footnotes.cell(plan.why);
   std::string text = plan.fit == Fit::fits ? std::string{"fits"}
-                                           : fmt::format("pad {}x{} -> {}x{}", plan.k.value, plan.n.value,
-                                                         plan.stored_k.value, plan.stored_n.value);
+                                           : padding_text(plan.k, plan.n, plan.stored_k, plan.stored_n);
   if (!plan.exact) text += ", rounds scales";
   return text;
 }

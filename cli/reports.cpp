@@ -109,12 +109,13 @@ void print_convert(const ConvertReport& report, const Output& out) {
       else
         ++it->second;
     }
-    for (const auto& [text, count] : stories) out.line(fmt::format("converted   {} x {}", count, text));
+    if (artifact.rank == 0)  // the others tell the same
+      for (const auto& [text, count] : stories) out.line(fmt::format("converted   {} x {}", count, text));
     if (!artifact.dropped.empty())
       out.line(fmt::format("left out    {} tensors, such as {}: {}", artifact.dropped.size(),
                            artifact.dropped.begin()->first, artifact.dropped.begin()->second));
     out.line(fmt::format("size        {} -> {} as {}, {} file{}", human_bytes(report.source_bytes),
-                         human_bytes(artifact.bytes), artifact.target, artifact.shards,
+                         human_bytes(artifact.bytes), artifact.name(), artifact.shards,
                          artifact.shards == 1 ? "" : "s"));
   }
   out.line(fmt::format("time        {}, {}/s read; {} other tensors copied", human_seconds(report.seconds),
@@ -134,6 +135,10 @@ nlohmann::ordered_json to_json(const ConvertReport& report) {
                                {"bytes", artifact.bytes},
                                {"shards", artifact.shards},
                                {"dropped", artifact.dropped}};
+    if (artifact.ranks > 1) {
+      row["ranks"] = artifact.ranks;
+      row["rank"] = artifact.rank;
+    }
     for (const ConvertedLayer& layer : artifact.layers)
       row["layers"].push_back({{"module", layer.module},
                                {"from", layer.from},

@@ -54,16 +54,19 @@ struct CodeBlock {
   }
   bool load(const Codes& from, std::int64_t k0, std::int64_t n0, int max_code) {
     resize_at(k0, n0, K{from.rows()}, N{from.cols()});
+    const int padded = (rows + kTileK - 1) / kTileK * kTileK;
     std::uint64_t all = 0;
-    for (int n = 0; n < cols; ++n)
-      for (int k = 0; k < rows; k += kTileK) {
-        std::array<std::uint64_t, kTileK / 8> run{};
-        const int count = std::min(kTileK, rows - k);
-        std::memcpy(run.data(), from.data() + (n0 + n) * from.rows() + k0 + k,
-                    static_cast<std::size_t>(count));
-        std::memcpy(codes.data() + n * kBlockRows + k, run.data(), sizeof run);
-        for (std::uint64_t x : run) all |= x;
+    for (int n = 0; n < cols; ++n) {
+      const std::uint8_t* column = from.data() + (n0 + n) * from.rows() + k0;
+      std::uint8_t* to = codes.data() + n * kBlockRows;
+      if (rows == kBlockRows) {
+        all |= copy_run<kBlockRows>(column, to);
+        continue;
       }
+      int k = 0;
+      for (; k + kTileK <= rows; k += kTileK) all |= copy_run<kTileK>(column + k, to + k);
+      for (; k < padded; ++k) all |= to[k] = k < rows ? column[k] : std::uint8_t{0};
+    }
     const std::uint64_t too_large = 0x0101010101010101u * static_cast<std::uint64_t>(255 - max_code);
     return (all & too_large) == 0;  // max_code is 2^bits - 1
   }
@@ -80,6 +83,18 @@ struct CodeBlock {
       std::memcpy(to.data() + (n0 + n) * to.rows() + k0, codes.data() + n * kBlockRows,
                   static_cast<std::size_t>(rows));
   }
+
+ private:
+  /// Returns the OR of all codes, eight at a time. The length is the compiler's to know.
+  template <int kCount>
+  static std::uint64_t copy_run(const std::uint8_t* from, std::uint8_t* to) {
+    std::array<std::uint64_t, kCount / 8> run;
+    std::memcpy(run.data(), from, sizeof run);
+    std::memcpy(to, run.data(), sizeof run);
+    std::uint64_t all = 0;
+    for (std::uint64_t x : run) all |= x;
+    return all;
+  }
 };
 
 /// Tile code (k, n) is source index k * tile_cols + n of a layout; this is its place in a block that begins
@@ -87,32 +102,6 @@ struct CodeBlock {
 constexpr int block_index(int tile_source, int tile_cols) {
   return tile_source % tile_cols * kBlockRows + tile_source / tile_cols;
 }
-
-/// A layout of a tile, taken apart: code `field` of word `word` comes from block index of_field[field] +
-/// of_word[word]. Mixed radix splits so wherever a word ends on a digit's end; is_exact checks every code.
-template <DigitMap kMap, int kBits, int kCols>
-struct TileGather {
-  static constexpr int kFields = 32 / kBits, kWords = kMap.size() / kFields;
-  std::array<std::uint16_t, kFields> of_field{};
-  std::array<std::uint16_t, kWords> of_word{};
-
-  constexpr TileGather() {
-    for (int field = 0; field < kFields; ++field)
-      of_field[field] = static_cast<std::uint16_t>(block_index(source<kMap>(field), kCols));
-    for (int word = 0; word < kWords; ++word)
-      of_word[word] = static_cast<std::uint16_t>(block_index(source<kMap>(word * kFields), kCols));
-  }
-  constexpr bool is_exact() const {
-    for (int word = 0; word < kWords; ++word)
-      for (int field = 0; field < kFields; ++field)
-        if (of_word[word] + of_field[field] != block_index(source<kMap>(word * kFields + field), kCols))
-          return false;
-    return true;
-  }
-};
-
-template <DigitMap kMap, int kBits, int kCols>
-inline constexpr TileGather<kMap, kBits, kCols> kTileGather{};
 
 /// Calls use(block, k0, n0) for every block of `codes`, in parallel, and refuses codes above the type's
 /// maximum; the message counts columns from first_column. The block is a copy that `use` may change.

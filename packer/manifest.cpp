@@ -1,9 +1,12 @@
 #include "packer/manifest.hpp"
 
+#include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <span>
 #include <string_view>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -136,6 +139,52 @@ LayerOrigin origin_from(const Json& j) {
   return origin;
 }
 
+Json to_json(const LayerPart& part) {
+  Json j{{"split", part.split}, {"copies", part.copies}, {"rows", {part.first_row, part.rows}}};
+  for (const auto& [module, first, count] : part.of)
+    j["of"].push_back({{"module", module}, {"columns", {first, count}}});
+  return j;
+}
+
+/// Two whole numbers, none of them negative.
+std::pair<std::int64_t, std::int64_t> range_from(const Json& j) {
+  const auto numbers = whole_numbers<std::int64_t>(j);
+  if (numbers.size() != 2 || numbers[0] < 0 || numbers[1] < 1 || numbers[0] >= (std::int64_t{1} << 31) ||
+      numbers[1] >= (std::int64_t{1} << 31))
+    throw malformed(fmt::format("{} is no range", j.dump()));
+  return {numbers[0], numbers[1]};
+}
+
+LayerPart part_from(const Json& j) {
+  LayerPart part{j.at("split").get<std::string>(), whole(j.at("copies"))};
+  std::tie(part.first_row, part.rows) = range_from(j.at("rows"));
+  for (const Json& piece : j.at("of")) {
+    const auto [first, count] = range_from(piece.at("columns"));
+    part.of.push_back({piece.at("module").get<std::string>(), first, count});
+  }
+  if (part.of.empty()) throw malformed("a part of no layer");
+  return part;
+}
+
+/// Four bytes per row, lowest first, as the tensor that it was.
+Json to_json(const LayerFold& fold) {
+  Json j{{"order_of", fold.order_of}};
+  if (!fold.g_idx.empty()) j["g_idx"] = to_hex(std::as_bytes(std::span{fold.g_idx}));
+  return j;
+}
+
+LayerFold fold_from(const Json& j) {
+  LayerFold fold{j.at("order_of").get<std::string>()};
+  if (!j.contains("g_idx")) return fold;
+  const std::vector<std::byte> bytes = from_hex(j["g_idx"].get<std::string>());
+  if (bytes.size() % sizeof(std::int32_t) != 0) throw malformed("fold: g_idx is no list of 32-bit numbers");
+  fold.g_idx.resize(bytes.size() / sizeof(std::int32_t));
+  std::memcpy(fold.g_idx.data(), bytes.data(), bytes.size());
+  if (std::ranges::any_of(fold.g_idx, [](std::int32_t group) { return group < 0; }))
+    throw malformed("fold: g_idx has a negative group");
+  return fold;
+}
+
 Json to_json(const ManifestLayer& layer) {
   Json j{{"module", layer.module}};
   add_scheme(j, layer.scheme);
@@ -149,6 +198,8 @@ Json to_json(const ManifestLayer& layer) {
   if (layer.relative_loss) j["relative_loss"] = *layer.relative_loss;
   if (layer.damp) j["damp"] = *layer.damp;
   if (!layer.exactness.empty()) j["exactness"] = layer.exactness;
+  if (layer.part) j["part"] = to_json(*layer.part);
+  if (layer.fold) j["fold"] = to_json(*layer.fold);
   if (layer.origin) j["origin"] = to_json(*layer.origin);
   return j;
 }
@@ -168,6 +219,8 @@ ManifestLayer layer_from(const Json& j) {
     if (j.contains("relative_loss")) layer.relative_loss = j["relative_loss"].get<double>();
     if (j.contains("damp")) layer.damp = j["damp"].get<double>();
     layer.exactness = j.value("exactness", "");
+    if (j.contains("part")) layer.part = part_from(j["part"]);
+    if (j.contains("fold")) layer.fold = fold_from(j["fold"]);
     if (j.contains("origin")) layer.origin = origin_from(j["origin"]);
     return layer;
   });
@@ -293,6 +346,9 @@ std::string serialize(const Manifest& manifest) {
          {"source", array_of(manifest.source)},
          {"files", array_of(manifest.files)}};
   if (manifest.origin) j["origin"] = to_json(*manifest.origin);
+  if (const auto& parallel = manifest.tensor_parallel)
+    j["tensor_parallel"] = {
+        {"ranks", parallel->ranks}, {"rank", parallel->rank}, {"bias_rank", parallel->bias_rank}};
   j[kSelfHash] = self_hash(j);
   return text_of(j);
 }
@@ -324,6 +380,13 @@ Manifest parse_manifest(const std::string& text) {
       manifest.origin =
           CheckpointOrigin{j["origin"].at("family").get<std::string>(), j["origin"].at("quantization_config"),
                            j["origin"].at("files").get<std::map<std::string, std::string>>()};
+    if (j.contains("tensor_parallel")) {
+      const Json& parallel = j["tensor_parallel"];
+      manifest.tensor_parallel = RankOfModel{whole(parallel.at("ranks")), whole(parallel.at("rank")),
+                                             whole(parallel.at("bias_rank"))};
+      const auto& [ranks, rank, bias_rank] = *manifest.tensor_parallel;
+      if (rank < 0 || rank >= ranks) throw malformed(fmt::format("there is no rank {} of {}", rank, ranks));
+    }
     for (const ManifestLayer& layer : manifest.layers) check_sizes(layer);
     // The hash shows damage; this shows what was never written here: unknown keys, numbers that do not fit.
     if (serialize(manifest) != text) throw malformed("not as marlin-pack writes it");

@@ -30,6 +30,35 @@ struct LayerOrigin {
   std::map<std::string, Tensor> kept = {};
 };
 
+/// Which rows and columns of the source's layers a layer is, where it is not the whole of one.
+struct LayerPart {
+  struct Columns {
+    std::string module;
+    std::int64_t first = 0, count = 0;
+  };
+  std::string split;             ///< "column", "row" or "whole": how its kind of layer is divided among ranks
+  std::int64_t copies = 1;       ///< ranks that hold the same
+  std::vector<Columns> of = {};  ///< side by side along N; after the columns were folded, where they were
+  std::int64_t first_row = 0, rows = 0;  ///< likewise
+};
+
+/// The rows of a layer sorted by group, and the columns of the layers that produce its input put into the
+/// same order.
+struct LayerFold {
+  std::string order_of;  ///< the source's layer whose rows were sorted; the layer itself, or another
+  /// Group of each row before it was sorted, in that layer's own entry: (K) of the source. The order is that
+  /// of the groups, and inside a group the rows' own. Empty in other entries, and where it need not be
+  /// undone.
+  std::vector<std::int32_t> g_idx = {};
+};
+
+/// One of several artifacts that share the layers of a model.
+struct RankOfModel {
+  std::int64_t ranks = 1, rank = 0;
+  /// Has the biases of layers whose rows are divided; those of the other ranks are zero.
+  std::int64_t bias_rank = 0;
+};
+
 /// A layer of codes and scales.
 struct ManifestLayer {
   std::string module;  ///< "model.layers.0.mlp.down_proj"
@@ -48,6 +77,8 @@ struct ManifestLayer {
   std::int64_t experts = 0;         ///< each tensor begins with this dimension; 0: it does not
   std::string exactness = {};       ///< of a conversion: "exact", or what was lost
   std::optional<LayerOrigin> origin = {};
+  std::optional<LayerPart> part = {};
+  std::optional<LayerFold> fold = {};
 
   std::string tensor_name(const std::string& suffix) const { return module + separator + suffix; }
 };
@@ -99,6 +130,7 @@ struct Manifest {
   std::vector<SourceTensor> source;
   std::vector<ManifestFile> files;
   std::optional<CheckpointOrigin> origin = {};
+  std::optional<RankOfModel> tensor_parallel = {};
 };
 
 /// What ManifestLayer::codes_sha256 holds.

@@ -292,19 +292,4 @@ void unpack_along_k(std::span<const std::byte> words, int bits, WordGrid grid, s
   with_bits(bits, [&]<int kBits>() { unpack_stream<kBits>(words, grid, first_column, codes); });
 }
 
-std::uint32_t stream_element(std::span<const std::byte> words, std::int64_t i, int bits) {
-  const auto bit = static_cast<std::size_t>(i * bits);
-  const std::size_t byte = bit / 8, count = std::min<std::size_t>(2, words.size() - byte);
-  std::uint32_t two = 0;  // 8 bits at most lie in two neighbouring bytes
-  std::memcpy(&two, words.data() + byte, count);
-  return (two >> (bit % 8)) & ((1u << bits) - 1);
-}
-
-void add_stream_element(std::span<std::byte> words, std::int64_t i, int bits, std::uint32_t value) {
-  const auto bit = static_cast<std::size_t>(i * bits);
-  const std::uint32_t two = value << (bit % 8);
-  words[bit / 8] |= static_cast<std::byte>(two);
-  if ((two >> 8) != 0) words[bit / 8 + 1] |= static_cast<std::byte>(two >> 8);
-}
-
 }  // namespace mpk

@@ -69,9 +69,20 @@ void pack_along_k(const Codes& codes, int bits, WordGrid grid, std::int64_t firs
 void unpack_along_k(std::span<const std::byte> words, int bits, WordGrid grid, std::int64_t first_column,
                     Codes& codes);
 
-/// Element i of a stream of words in memory, `bits` each, lowest first; an element may straddle two words.
-std::uint32_t stream_element(std::span<const std::byte> words, std::int64_t i, int bits);
+/// Element i of a stream of words in memory, `bits` each (8 at most), lowest first; an element may straddle
+/// two words.
+inline std::uint32_t stream_element(std::span<const std::byte> words, std::int64_t i, int bits) {
+  const auto bit = static_cast<std::size_t>(i * bits), byte = bit / 8;
+  const auto at = [&](std::size_t index) { return static_cast<std::uint32_t>(words[index]); };
+  const std::uint32_t two = at(byte) | (byte + 1 < words.size() ? at(byte + 1) << 8 : 0);
+  return (two >> (bit % 8)) & ((1u << bits) - 1);
+}
 /// ORs `value` into the stream.
-void add_stream_element(std::span<std::byte> words, std::int64_t i, int bits, std::uint32_t value);
+inline void add_stream_element(std::span<std::byte> words, std::int64_t i, int bits, std::uint32_t value) {
+  const auto bit = static_cast<std::size_t>(i * bits);
+  const std::uint32_t two = value << (bit % 8);
+  words[bit / 8] |= static_cast<std::byte>(two);
+  if ((two >> 8) != 0) words[bit / 8 + 1] |= static_cast<std::byte>(two >> 8);
+}
 
 }  // namespace mpk

@@ -1,12 +1,30 @@
 #include "packer/parts.hpp"
 
 #include <algorithm>
+#include <cstdint>
+#include <sys/mman.h>
 
 #include <fmt/format.h>
 
 #include "packer/format/error.hpp"
 
 namespace mpk {
+namespace {
+
+/// Zeros. The memory of a large tensor comes in huge pages where the system has them: one fault, not 512.
+std::vector<std::byte> zeros(std::size_t count) {
+  constexpr std::uintptr_t kHugePage = std::uintptr_t{2} << 20;
+  std::vector<std::byte> bytes;
+  bytes.reserve(count);
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data());
+  const std::uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage,
+                       last = (begin + count) / kHugePage * kHugePage;
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  bytes.resize(count);
+  return bytes;
+}
+
+}  // namespace
 
 PartViews views_of(std::span<const Part> parts) {
   PartViews views;
@@ -24,7 +42,7 @@ PartBuffers buffers_of(std::span<Part> parts) {
 std::vector<Part> allocate(std::span<const PartSpec> specs) {
   std::vector<Part> parts;
   for (const PartSpec& spec : specs)
-    parts.push_back({spec.suffix, {spec.dtype, spec.shape, std::vector<std::byte>(num_bytes(spec))}});
+    parts.push_back({spec.suffix, {spec.dtype, spec.shape, zeros(num_bytes(spec))}});
   return parts;
 }
 

@@ -215,6 +215,16 @@ void MatrixFacts::add(const QuantizedMatrix& q) {
   is_24 = is_24 && mpk::is_24(q);
 }
 
+void MatrixFacts::add(const MatrixFacts& other) {
+  zeros_are_middle = other.zeros_are_middle && (highest_zero < 0 || zeros_are_middle);
+  lowest_zero = std::min(lowest_zero, other.lowest_zero);
+  highest_zero = std::max(highest_zero, other.highest_zero);
+  f16_error = std::max(f16_error, other.f16_error);
+  bf16_error = std::max(bf16_error, other.bf16_error);
+  reciprocal_error = std::max(reciprocal_error, other.reciprocal_error);
+  is_24 = is_24 && other.is_24;
+}
+
 std::string Route::exactness() const {
   return exact() ? "exact"
                  : fmt::format("rescaled (scales off by at most {:.1e} of themselves)", scale_error);
@@ -274,7 +284,9 @@ QuantizedMatrix recode(const QuantizedMatrix& q, const Geometry& from, const Geo
   };
   const auto is_merged = old_rows < new_rows && !to.scheme.act_order;
   const auto fail = [](const std::string& what) { throw Error{ErrorKind::mismatch, what}; };
-  if (out.scales.size() > 0) out.scales.setZero();
+  // Of what padding adds; E8M0 has no zero, and nothing is divided by one.
+  if (out.scales.size() > 0)
+    out.scales.setConstant(to.scheme.scale_dtype == DType::F8_E8M0 || to.scheme.scales_divide ? 1 : 0);
   if (out.float_zeros.size() > 0) out.float_zeros.setZero();
   if (out.zero_points.size() > 0)
     out.zero_points.setConstant(static_cast<std::int16_t>(1 << (to.scheme.type.bits - 1)));

@@ -20,6 +20,8 @@ struct MatrixFacts {
   bool is_24 = true;                             ///< no more than two of every four codes are not the zero
 
   void add(const QuantizedMatrix& q);
+  /// Of another matrix of the same type.
+  void add(const MatrixFacts& other);
 };
 
 /// Asked for by the user; nothing of it happens by itself.

@@ -34,6 +34,15 @@ std::int64_t place(std::int64_t n, ScaleGrid grid) {
   return n / grid.columns_per_scale * grid.column_stride;
 }
 
+/// Where the window's i-th stored scale of a group begins, in bytes; groups aside.
+std::vector<std::size_t> row_offsets(ScaleGrid grid, ColumnWindow window, std::int64_t count,
+                                     std::size_t size) {
+  std::vector<std::size_t> offsets(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i)
+    offsets[static_cast<std::size_t>(i)] = static_cast<std::size_t>(place(window.first + i, grid)) * size;
+  return offsets;
+}
+
 void require_room(const MatrixF& scales, ScaleGrid grid, ColumnWindow window, DType dtype,
                   std::size_t bytes) {
   const std::int64_t last =
@@ -78,24 +87,23 @@ void store_scales(const MatrixF& scales, DType dtype, ScaleGrid grid, ColumnWind
   require_float(dtype);
   require_room(scales, grid, window, dtype, out.size());
   const auto columns = columns_in(grid.order, scales.cols());
-  const std::size_t size = bytes_of(dtype);
+  const std::size_t size = bytes_of(dtype), stride = static_cast<std::size_t>(grid.group_stride) * size;
+  const auto offsets = row_offsets(grid, window, scales.cols(), size);
   const bool shared = grid.columns_per_scale != 1;
+  const std::int64_t block =
+      grid.columns_per_scale == Scheme::kAllColumns ? window.total.value : grid.columns_per_scale;
   for (Eigen::Index group = 0; group < scales.rows(); ++group)
     for (std::size_t i = 0; i < columns.size(); ++i) {
       const float scale = scales(group, columns[i]);
       const std::int64_t n = window.first + static_cast<std::int64_t>(i);
-      std::byte* to =
-          out.data() + static_cast<std::size_t>(group * grid.group_stride + place(n, grid)) * size;
+      std::byte* to = out.data() + static_cast<std::size_t>(group) * stride + offsets[i];
       const auto fail = [&](const std::string& what) {
         throw Error{ErrorKind::bad_input, fmt::format("the scale of group {}, column {} is {}, {}", group,
                                                       window.first + columns[i], scale, what)};
       };
       // The first column of a block, or of the matrix, writes; the others must agree with it. Nobody else
       // looks at bytes that another thread may be writing.
-      const std::int64_t block =
-          grid.columns_per_scale == Scheme::kAllColumns ? window.total.value : grid.columns_per_scale;
-      const bool first = n % block == 0;
-      if (shared && !first) {
+      if (shared && n % block != 0) {
         const Eigen::Index before = columns[i] - 1;
         if (before >= 0 &&
             std::bit_cast<std::uint32_t>(scales(group, before)) != std::bit_cast<std::uint32_t>(scale))
@@ -118,12 +126,12 @@ void load_scales(std::span<const std::byte> bytes, DType dtype, ScaleGrid grid, 
   require_float(dtype);
   require_room(scales, grid, window, dtype, bytes.size());
   const auto columns = columns_in(grid.order, scales.cols());
-  const std::size_t size = bytes_of(dtype);
+  const std::size_t size = bytes_of(dtype), stride = static_cast<std::size_t>(grid.group_stride) * size;
+  const auto offsets = row_offsets(grid, window, scales.cols(), size);
   for (Eigen::Index group = 0; group < scales.rows(); ++group)
     for (std::size_t i = 0; i < columns.size(); ++i) {
-      const std::int64_t n = window.first + static_cast<std::int64_t>(i);
-      const float stored = load_float(
-          bytes.data() + static_cast<std::size_t>(group * grid.group_stride + place(n, grid)) * size, dtype);
+      const float stored =
+          load_float(bytes.data() + static_cast<std::size_t>(group) * stride + offsets[i], dtype);
       if (!std::isfinite(stored))
         throw Error{ErrorKind::bad_input, fmt::format("the scale of group {}, column {} is not finite", group,
                                                       window.first + columns[i])};

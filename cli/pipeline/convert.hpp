@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/pipeline/arrangement.hpp"
 #include "cli/pipeline/packed_modules.hpp"
 #include "cli/pipeline/progress.hpp"
 #include "packer/format/tensor.hpp"
@@ -23,6 +24,7 @@ inline constexpr const char* kOriginTarget = "origin";  ///< what an artifact wa
 struct ConvertJob {
   std::filesystem::path source, destination;
   std::vector<std::string> targets;  ///< one: written to destination itself; several: destination/NAME each
+  ArrangeOptions arrange;            ///< several ranks: rank-R-of-N below that
   RecodeOptions recode;
   std::optional<DType> float_dtype;  ///< of dequantized weights; nullopt: the scales' own
   std::string zeros = "auto";        ///< asymmetric GPTQ: "v1", "v2", or what the data say
@@ -30,6 +32,9 @@ struct ConvertJob {
   std::uint64_t memory_bytes = std::uint64_t{1} << 62;  ///< of finished tensors that wait to be written
   bool check = true;  ///< read every slab back from its packed bytes before it leaves memory
 };
+
+/// The directory of one rank's artifact.
+std::string rank_directory(std::int64_t rank, std::int64_t ranks);
 
 struct ConvertedLayer {
   std::string module, from, to;  ///< rows of weight_formats(), "float" for dequantized weights
@@ -47,6 +52,10 @@ struct ConvertReport {
     std::int64_t shards = 0;
     std::vector<ConvertedLayer> layers;
     std::map<std::string, std::string> dropped;  ///< tensor -> why
+    std::int64_t ranks = 1, rank = 0;
+
+    /// "marlin", "marlin/rank-0-of-4".
+    std::string name() const;
   };
   std::vector<Artifact> artifacts;
   std::vector<std::string> notes;  ///< what was found out about the source

@@ -125,10 +125,20 @@ LayerOrigin PackedCheckpoint::origin_of(const PackedModule& module) const {
   return origin;
 }
 
+const LayerFold* PackedCheckpoint::fold_of(const std::string& module) const {
+  const auto found = folds_.find(module);
+  return found == folds_.end() ? nullptr : &found->second;
+}
+
 void PackedCheckpoint::read_origin() {
   if (from_artifact_) {
     Manifest manifest = read_manifest(checkpoint_.directory());
-    if (manifest.origin) {
+    rank_of_model_ = manifest.tensor_parallel;
+    rearranged_ = std::ranges::any_of(manifest.layers,
+                                      [](const ManifestLayer& layer) { return layer.part.has_value(); });
+    if (manifest.origin && !rearranged_) {
+      for (ManifestLayer& layer : manifest.layers)
+        if (layer.fold) folds_.emplace(layer.module, std::move(*layer.fold));
       origin_ = std::move(*manifest.origin);
       for (ManifestLayer& layer : manifest.layers)
         if (layer.origin) layer_origins_.emplace(layer.module, std::move(*layer.origin));

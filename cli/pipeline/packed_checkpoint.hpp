@@ -34,6 +34,14 @@ class PackedCheckpoint {
   /// How the module was stored there.
   LayerOrigin origin_of(const PackedModule& module) const;
 
+  /// Layers of this artifact are parts of its source's, or several in one, so that it can not become its
+  /// source again; origin() is then the artifact itself.
+  bool is_rearranged() const { return rearranged_; }
+  /// Which rank of a model this artifact is.
+  const std::optional<RankOfModel>& rank_of_model() const { return rank_of_model_; }
+  /// nullptr: the order of its rows and columns is the origin's.
+  const LayerFold* fold_of(const std::string& module) const;
+
   /// torch_dtype of config.json: F16, BF16 or F32; BF16 if it says nothing.
   DType model_dtype() const;
   /// Modules whose weight is a float matrix and no embedding: what an "ignore" list names.
@@ -52,6 +60,9 @@ class PackedCheckpoint {
   std::vector<std::string> notes_;
   CheckpointOrigin origin_;
   std::map<std::string, LayerOrigin> layer_origins_;  ///< of an artifact's modules, from its manifest
+  std::map<std::string, LayerFold> folds_;            ///< likewise
+  std::optional<RankOfModel> rank_of_model_;
+  bool rearranged_ = false;
 };
 
 }  // namespace mpk

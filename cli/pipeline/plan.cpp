@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "cli/pipeline/convert.hpp"
+#include "cli/pipeline/layer_view.hpp"
 #include "cli/pipeline/packed_checkpoint.hpp"
 #include "cli/pipeline/source_plan.hpp"
 #include "model/config.hpp"
@@ -14,96 +15,18 @@
 namespace mpk {
 namespace {
 
-std::string_view last_component(std::string_view name) {
-  const std::size_t dot = name.rfind('.');
-  return dot == std::string_view::npos ? name : name.substr(dot + 1);
-}
-
-// ---- what a rank gets
-
-/// Attention heads may not be divided; 0: the configuration does not tell.
-struct Heads {
-  std::int64_t queries = 0, keys = 0, size = 0;
-};
-
-std::int64_t positive(const nlohmann::json& config, const char* key) {
-  constexpr std::int64_t kMost = 1 << 24;
-  if (!config.is_object() || !config.contains(key) || !config[key].is_number_integer()) return 0;
-  const auto value = config[key].get<std::int64_t>();
-  return value > 0 && value <= kMost ? value : 0;
-}
-
-Heads heads_of(const nlohmann::json& config) {
-  // Models that also see keep the language model's numbers one level down.
-  const bool nested = config.is_object() && config.contains("text_config");
-  const nlohmann::json& text = nested ? config["text_config"] : config;
-  Heads heads;
-  heads.queries = positive(text, "num_attention_heads");
-  heads.keys = positive(text, "num_key_value_heads");
-  if (heads.keys == 0) heads.keys = heads.queries;
-  heads.size = positive(text, "head_dim");
-  if (heads.size == 0 && heads.queries != 0) heads.size = positive(text, "hidden_size") / heads.queries;
-  return heads;
-}
-
-struct RankPart {
-  Geometry geometry;
-  std::int64_t copies = 1;
-  std::string why_not = {};
-};
-
-RankPart not_divided(const Geometry& whole, const std::string& why) {
-  RankPart part{whole};
-  part.why_not = why;
-  return part;
-}
-
-RankPart divide_columns(const Geometry& whole, std::string_view kind, const Heads& heads,
-                        std::int64_t ranks) {
-  std::int64_t divisor = ranks;
-  const std::int64_t n = whole.n.value;
-  if ((kind == "k_proj" || kind == "v_proj") && heads.keys > 0 && n == heads.keys * heads.size) {
-    divisor = std::min(ranks, heads.keys);
-    if (std::max(ranks, heads.keys) % divisor != 0)
-      return not_divided(whole, fmt::format("{} key heads over {} ranks", heads.keys, ranks));
-  }
-  if (kind == "q_proj" && heads.queries > 0 && n == heads.queries * heads.size && heads.queries % ranks != 0)
-    return not_divided(whole, fmt::format("{} heads over {} ranks", heads.queries, ranks));
-  if (n % divisor != 0) return not_divided(whole, fmt::format("N = {} not divisible by {}", n, divisor));
-  const std::int64_t columns = n / divisor, block = whole.scheme.columns_per_scale;
-  if (block > 1 && divisor > 1 && columns % block != 0)
-    return not_divided(whole, fmt::format("block of {} straddles {} columns", block, columns));
-  return {{whole.scheme, whole.k, N{columns}}, ranks / divisor};
-}
-
-RankPart divide_rows(const Geometry& whole, std::string_view kind, const Heads& heads, std::int64_t ranks) {
-  const std::int64_t k = whole.k.value;
-  if (kind == "o_proj" && heads.queries > 0 && k == heads.queries * heads.size && heads.queries % ranks != 0)
-    return not_divided(whole, fmt::format("{} heads over {} ranks", heads.queries, ranks));
-  if (k % ranks != 0) return not_divided(whole, fmt::format("K = {} not divisible by {}", k, ranks));
-  // Neighbouring rows belong to groups from all over the matrix, so a rank would need all scales.
-  if (whole.scheme.act_order) return not_divided(whole, "act_order scatters the groups of a rank's rows");
-  const std::int64_t rows = k / ranks;
-  if (whole.scheme.group_size && rows % whole.scheme.group_size->value != 0)
-    return not_divided(whole,
-                       fmt::format("group {} straddles {} rows", whole.scheme.group_size->value, rows));
-  return {{whole.scheme, K{rows}, whole.n}};
-}
-
-RankPart divide(const Geometry& whole, std::string_view kind, Split split, const Heads& heads,
-                std::int64_t ranks) {
-  if (ranks == 1) return {whole};
-  if (split == Split::columns) return divide_columns(whole, kind, heads, ranks);
-  if (split == Split::rows) return divide_rows(whole, kind, heads, ranks);
-  return {whole, ranks};
-}
-
 // ---- what it becomes
 
 std::uint64_t bytes_of(const std::vector<PartSpec>& parts, std::int64_t experts) {
   std::uint64_t bytes = 0;
   for (const PartSpec& part : parts) bytes += num_bytes(part);
   return bytes * static_cast<std::uint64_t>(std::max<std::int64_t>(experts, 1));
+}
+
+RankPart undivided(const Geometry& whole) {
+  RankPart part;
+  part.geometry = whole;
+  return part;
 }
 
 /// Modules whose weight engines never quantize.
@@ -191,14 +114,15 @@ class Planner {
   }
 
   template <class Facts>
-  void plan_ranks(PlannedModule& module, Facts facts) {
+  void plan_ranks(PlannedModule& module, Facts facts,
+                  const std::function<std::vector<std::int32_t>()>& g_idx = {}) {
     for (const std::int64_t ranks : job_.ranks) {
       if (ranks == 1) {
         module.ranks.push_back(module.whole);
         continue;
       }
-      const RankPart part = divide(module.geometry, module.kind, module.split, heads_, ranks);
-      module.ranks.push_back(plan_part(part, ranks, module.experts, facts));
+      const DivisibleLayer layer{module.name, module.geometry, module.experts != 0, g_idx};
+      module.ranks.push_back(plan_part(part_of_rank(layer, heads_, ranks, 0), ranks, module.experts, facts));
     }
   }
 
@@ -239,9 +163,9 @@ class Planner {
       module.whole = plan_restored(origin, packed.experts);
       module.geometry = {origin.scheme, origin.k, origin.n};
     } else {
-      module.whole = plan_part({module.geometry}, 1, packed.experts, look);
+      module.whole = plan_part(undivided(module.geometry), 1, packed.experts, look);
     }
-    plan_ranks(module, look);
+    plan_ranks(module, look, [&] { return g_idx_of(packed, checkpoint()); });
     report_.result_bytes += result_bytes(packed, module, origin, restores);
     report_.modules.push_back(std::move(module));
   }
@@ -305,7 +229,7 @@ class Planner {
       module.split = split_of(name);
       module.source_bytes = size_of(name + ".weight");
       const auto none = [] { return MatrixFacts{}; };
-      module.whole = plan_part({module.geometry}, 1, 0, none);
+      module.whole = plan_part(undivided(module.geometry), 1, 0, none);
       plan_ranks(module, none);
       report_.result_bytes += module.whole.fit == Fit::refused ? module.source_bytes : module.whole.bytes;
       report_.modules.push_back(std::move(module));
@@ -346,28 +270,6 @@ class Planner {
 };
 
 }  // namespace
-
-const char* name_of(Split split) {
-  return split == Split::columns ? "column" : split == Split::rows ? "row" : "whole";
-}
-
-Split split_of(std::string_view module) {
-  struct Row {
-    Split split;
-    std::vector<std::string_view> kinds;
-  };
-  static const Row table[] = {
-      {Split::columns,
-       {"q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "gate_proj", "up_proj", "gate_up_proj",
-        "w1", "w3", "fc1", "c_fc", "dense_h_to_4h", "wq", "wk", "wv"}},
-      {Split::rows,
-       {"o_proj", "down_proj", "w2", "out_proj", "fc2", "c_proj", "dense_4h_to_h", "wo", "dense"}},
-  };
-  const std::string_view kind = last_component(module);
-  for (const Row& row : table)
-    if (std::ranges::find(row.kinds, kind) != row.kinds.end()) return row.split;
-  return Split::none;
-}
 
 PlanReport run_plan(const PlanJob& job) {
   return Planner{job}();

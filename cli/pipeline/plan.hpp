@@ -10,18 +10,9 @@
 #include <vector>
 
 #include "packer/recode.hpp"
+#include "packer/tensor_parallel.hpp"
 
 namespace mpk {
-
-/// What engines divide among the ranks of tensor parallelism.
-enum class Split {
-  columns,  ///< N: every rank computes some outputs
-  rows,     ///< K: every rank computes a part of every sum
-  none      ///< every rank has the whole layer
-};
-const char* name_of(Split split);
-/// By the last component of the module's name; none for a name that is not in the table.
-Split split_of(std::string_view module);
 
 struct PlanJob {
   std::filesystem::path source;

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include <fmt/format.h>
 
+#include "cli/pipeline/arrangement.hpp"
 #include "cli/pipeline/open_model.hpp"
 #include "cli/pipeline/packed_checkpoint.hpp"
+#include "cli/pipeline/rank_tensors.hpp"
 #include "kernels/gpu.hpp"
 #include "packer/format/error.hpp"
 #include "packer/io/sha256.hpp"
@@ -87,33 +90,64 @@ PartViews parts_of(const ManifestLayer& record, const Checkpoint& artifact, std:
   return parts;
 }
 
+/// Biases and scales of activations, in the view's columns.
+void compare_companions(const LayerView& view, const ManifestLayer& record, const Checkpoint& artifact,
+                        const Checkpoint& source, std::vector<std::string>& failures) {
+  for (const std::string& suffix : view.columns->pieces.front().module->companions) {
+    const std::string name = record.tensor_name(suffix);
+    if (!artifact.contains(name)) continue;  // some formats have no place for it
+    if (!std::ranges::equal(companion_of(view, source, suffix).data, artifact.tensor(name).data))
+      failures.push_back(fmt::format("tensor {}: other numbers than the source's", name));
+  }
+}
+
 /// A converted artifact's layers are the source's, put into another form: doing that again must give the same
 /// numbers, to the bit.
 void compare_with_packed(const Manifest& manifest, const Checkpoint& artifact, const PackedCheckpoint& source,
                          const Progress& progress, std::vector<std::string>& failures) {
-  std::map<std::string, const PackedModule*> modules;
-  for (const PackedModule& module : source.modules()) modules.emplace(module.name, &module);
   std::int64_t done = 0;
-  for (const ManifestLayer& record : manifest.layers) {
-    if (progress) progress("compare", ++done, std::ssize(manifest.layers), record.module);
-    const auto it = modules.find(record.module);
+  const bool has_biases =
+      !manifest.tensor_parallel || manifest.tensor_parallel->rank == manifest.tensor_parallel->bias_rank;
+  const auto compare = [&](const ManifestLayer& record) {
     const WeightFormat* format = weight_format_named(record.layout);
-    if (it == modules.end() || !format) {
-      failures.push_back(fmt::format("{}: the source has no such layer", record.module));
-      continue;
-    }
-    const PackedModule& module = *it->second;
+    if (!format) throw Error{ErrorKind::mismatch, fmt::format("there is no format {}", record.layout)};
+    LayerView view = view_of_record(record, source);
+    view.has_bias = has_biases || !record.part || record.part->split != name_of(Split::rows);
     const Geometry to{record.scheme, record.k, record.n};
-    for (std::int64_t expert = 0; expert < module.num_matrices(); ++expert) {
-      const ColumnRange all{0, module.stored.geometry.n.value};
+    for (std::int64_t expert = 0; expert < std::max<std::int64_t>(1, record.experts); ++expert) {
+      ColumnReader read{source.checkpoint(), expert};
+      read.prepare(*view.columns);
       const QuantizedMatrix expected =
-          recode(read_columns(module.stored, module.parts(source.checkpoint(), expert), all),
-                 module.stored.geometry, to);
+          recode(rows_of(view, read(*view.columns, {0, view.geometry.n.value})), view.geometry, to);
       const QuantizedMatrix found =
           read_columns({format, to}, parts_of(record, artifact, expert), {0, to.n.value});
       if (!same_bits(expected, found))
         failures.push_back(fmt::format("{}: other numbers than the source's", record.module));
     }
+    compare_companions(view, record, artifact, source.checkpoint(), failures);
+  };
+  for (const ManifestLayer& record : manifest.layers) {
+    if (progress) progress("compare", ++done, std::ssize(manifest.layers), record.module);
+    try {
+      compare(record);
+    } catch (const Error& error) {
+      failures.push_back(fmt::format("{}: {}", record.module, error.what()));
+    }
+  }
+  if (!manifest.tensor_parallel) return;
+  const auto& [ranks, rank, bias_rank] = *manifest.tensor_parallel;
+  const Heads heads = heads_of(source.checkpoint().config());
+  std::set<std::string> packed;
+  for (const PackedModule& module : source.modules())
+    for (const auto* suffixes : {&module.suffixes, &module.companions})
+      for (const std::string& suffix : *suffixes) packed.insert(module.tensor_name(suffix));
+  for (const SourceTensor& tensor : manifest.source) {
+    if (tensor.fate != Fate::converted || packed.contains(tensor.name) || source.rank_of_model()) continue;
+    const RankTensor part = rank_tensor(source.checkpoint(), tensor.name, heads, ranks, rank);
+    if (!artifact.contains(tensor.name) ||
+        !std::ranges::equal(cut(source.checkpoint().tensor(tensor.name), part).data,
+                            artifact.tensor(tensor.name).data))
+      failures.push_back(fmt::format("tensor {}: not this rank's part of the source's", tensor.name));
   }
 }
 

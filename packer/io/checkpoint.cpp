@@ -147,6 +147,10 @@ TensorView Checkpoint::tensor(const std::string& name) const {
   return impl_->files[location.shard_idx].view(*location.entry);
 }
 
+void Checkpoint::read_ahead(const std::string& name) const {
+  MappedFile::read_ahead(tensor(name).data);
+}
+
 void Checkpoint::release(const std::string& name) const {
   MappedFile::release(tensor(name).data);
 }

@@ -35,6 +35,8 @@ class Checkpoint {
   bool contains(const std::string& name) const;
   /// Throws Error{bad_input} if there is no such tensor.
   TensorView tensor(const std::string& name) const;
+  /// Begins to read the tensor from disk, before anybody looks at it.
+  void read_ahead(const std::string& name) const;
   /// Gives the memory that reading this tensor took back to the system; views stay valid.
   void release(const std::string& name) const;
   /// The shard that holds a tensor.

@@ -1,7 +1,10 @@
 #include "packer/io/checkpoint_writer.hpp"
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <mutex>
+#include <new>
 #include <unordered_map>
 #include <utility>
 
@@ -18,8 +21,22 @@ namespace mpk {
 
 namespace {
 
-constexpr std::size_t kPieceBytes = std::size_t{1}
-                                    << 20;  // still in the cache when it is written after hashing
+constexpr std::size_t kPieceBytes = std::size_t{1} << 20;  // of one system call: its copy stays in the cache
+constexpr std::size_t kHashBytes = std::size_t{64}
+                                   << 10;  // still in the cache when it is copied after hashing
+constexpr std::size_t kSmallBytes = std::size_t{256} << 10;  // not worth a trip to the disk of their own
+
+struct FreeMemory {
+  void operator()(std::byte* memory) const { std::free(memory); }
+};
+/// What OutputFile::write_at asks of blocks.
+std::unique_ptr<std::byte, FreeMemory> allocate_blocks(std::size_t bytes) {
+  const std::size_t blocks = (bytes + OutputFile::kBlockBytes - 1) / OutputFile::kBlockBytes;
+  auto* memory =
+      static_cast<std::byte*>(std::aligned_alloc(OutputFile::kBlockBytes, blocks * OutputFile::kBlockBytes));
+  if (!memory) throw std::bad_alloc{};
+  return std::unique_ptr<std::byte, FreeMemory>{memory};
+}
 
 Error contradiction(const std::string& what) {
   return {ErrorKind::mismatch, what};
@@ -64,11 +81,20 @@ void CheckpointWriter::Impl::claim(Slot& slot) {
 
 std::string CheckpointWriter::Impl::write_and_hash(const Slot& slot, std::span<const std::byte> data) const {
   const OutputFile& file = files[slot.shard_idx];
+  const bool copies = file.bypasses_cache() && data.size() >= kSmallBytes;
+  const auto blocks = allocate_blocks(copies ? std::min(kPieceBytes, data.size()) : 0);
   Sha256 hash;
   for (std::uint64_t offset = slot.tensor->offset; !data.empty();) {
-    const auto piece = data.first(std::min(kPieceBytes, data.size()));
-    hash.update(piece);
-    file.write_at(offset, piece);
+    // A short piece first, up to where a block of the file begins: after it all but the last are whole
+    // blocks.
+    const std::size_t head = offset % OutputFile::kBlockBytes;
+    const auto piece = data.first(std::min(head ? OutputFile::kBlockBytes - head : kPieceBytes, data.size()));
+    for (std::size_t at = 0; at < piece.size(); at += kHashBytes) {
+      const auto part = piece.subspan(at, std::min(kHashBytes, piece.size() - at));
+      hash.update(part);
+      if (copies) std::memcpy(blocks.get() + at, part.data(), part.size());
+    }
+    file.write_at(offset, copies ? std::span{blocks.get(), piece.size()} : piece);
     offset += piece.size();
     data = data.subspan(piece.size());
   }

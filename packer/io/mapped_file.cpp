@@ -12,6 +12,21 @@
 
 namespace mpk {
 
+namespace {
+
+std::uintptr_t page_bytes() {
+  return static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+}
+
+/// Addresses, rounded down to pages. Advice: a failure costs time at worst.
+void advise(std::uintptr_t begin, std::uintptr_t end, int advice) {
+  begin -= begin % page_bytes();
+  end -= end % page_bytes();
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+
+}  // namespace
+
 MappedFile MappedFile::open(const std::filesystem::path& path) {
   // O_NONBLOCK: opening a named pipe must be refused below, not wait for a writer.
   const FileDescriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
@@ -28,12 +43,15 @@ MappedFile MappedFile::open(const std::filesystem::path& path) {
   return MappedFile{{static_cast<const std::byte*>(address), size}};
 }
 
+void MappedFile::read_ahead(std::span<const std::byte> part) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(part.data());
+  advise(begin, begin + part.size(), MADV_WILLNEED);  // the last page, if it is another's too, comes with it
+}
+
 void MappedFile::release(std::span<const std::byte> part) {
   // Whole pages inside the part; its ends are shared with neighbours.
-  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto begin = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;
-  const auto end = reinterpret_cast<std::uintptr_t>(part.data() + part.size()) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  const auto begin = reinterpret_cast<std::uintptr_t>(part.data());
+  advise(begin + page_bytes() - 1, begin + part.size(), MADV_DONTNEED);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_{std::exchange(other.bytes_, {})} {}

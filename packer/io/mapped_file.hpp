@@ -20,6 +20,8 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return bytes_; }
+  /// Begins to read a part from disk into the page cache, for the touches to come.
+  static void read_ahead(std::span<const std::byte> part);
   /// Gives the memory of a part back; the next touch reads it from the file again.
   static void release(std::span<const std::byte> part);
 

@@ -42,12 +42,23 @@ OutputFile OutputFile::create(const std::filesystem::path& path, std::uint64_t s
   if (!out.file_.is_open()) throw out.failure("create", errno);
   if (const int error = reserve(out.file_.get(), static_cast<off_t>(size_bytes)))
     throw out.failure("reserve space for", error);
+  out.direct_ = FileDescriptor{::open(path.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC)};
   return out;
+}
+
+std::ptrdiff_t OutputFile::write_some(std::uint64_t offset, std::span<const std::byte> bytes) const {
+  const std::size_t blocks = bytes.size() / kBlockBytes * kBlockBytes;
+  if (direct_.is_open() && blocks > 0 && offset % kBlockBytes == 0 &&
+      reinterpret_cast<std::uintptr_t>(bytes.data()) % kBlockBytes == 0) {
+    const ssize_t written = ::pwrite(direct_.get(), bytes.data(), blocks, static_cast<off_t>(offset));
+    if (written >= 0 || errno != EINVAL) return written;  // EINVAL: the device asks for larger blocks
+  }
+  return ::pwrite(file_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
 }
 
 void OutputFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) const {
   while (!bytes.empty()) {
-    const ssize_t written = ::pwrite(file_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    const std::ptrdiff_t written = write_some(offset, bytes);
     if (written < 0) {
       if (errno == EINTR) continue;
       throw failure("write", errno);
@@ -59,6 +70,7 @@ void OutputFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes
 }
 
 void OutputFile::close() {
+  direct_ = FileDescriptor{-1};
   if (file_.is_open() && ::close(file_.release()) != 0 && errno != EINTR) throw failure("close", errno);
 }
 

@@ -136,6 +136,12 @@ MANIFEST = {
               {"name": "model.safetensors", "bytes": 4096, "header_sha256": ZERO}]}
 put("manifest", "small", json.dumps(MANIFEST, indent=1) + "\n")
 EMPTY = {**MANIFEST, "recipe": {}, "sample_tokens": [], "layers": [], "tensors": [], "source": [], "files": []}
+put("manifest", "rearranged", json.dumps({
+    **MANIFEST, "tensor_parallel": {"ranks": 4, "rank": 1, "bias_rank": 0},
+    "layers": [{"module": "a.gate_up_proj", "type": "u4b8", "group_size": -1, "scale_dtype": "F16", "k": 128, "n": 128, "layout": "gptq",
+                "exactness": "exact", "part": {"split": "column", "copies": 1, "rows": [0, 128], "of": [
+                    {"module": "a.gate_proj", "columns": [64, 64]}, {"module": "a.up_proj", "columns": [64, 64]}]},
+                "fold": {"order_of": "a.down_proj", "g_idx": "010000000000000002000000"}}]}, indent=1) + "\n")
 put("manifest", "empty", json.dumps(EMPTY, indent=1) + "\n")
 
 # ---- tensors of one module, in the encoding of formats.cpp --------------------------------------------------------------

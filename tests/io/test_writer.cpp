@@ -176,6 +176,19 @@ TEST_CASE("names of any kind come back", "[io][writer]") {
   check_equal(Checkpoint::open(dir.path()), tensors);
 }
 
+// Whole blocks of large tensors take another way to the disk than their ends.
+TEST_CASE("large tensors come back, wherever they begin and end in the file", "[io][writer]") {
+  constexpr std::int64_t kBlock = 4096, kMega = std::int64_t{1} << 20;
+  const std::int64_t offset = GENERATE_COPY(0, 8, kBlock - 8, kBlock);  // what the first one adds to the others
+  Tensors tensors{{"a", random_tensor(DType::U8, {kMega + offset}, 1)}};
+  unsigned seed = 2;
+  for (const std::int64_t size : {kMega / 4 - 8, kMega / 4, kMega - kBlock, kMega, 2 * kMega + kBlock + 24})
+    tensors.emplace_back("b" + std::to_string(size), random_tensor(DType::U8, {size}, seed++));
+  const ScratchDir dir;
+  write_all(dir.path(), tensors, std::uint64_t{1} << 30);
+  check_equal(Checkpoint::open(dir.path()), tensors);
+}
+
 TEST_CASE("the digests are those of the bytes on disk", "[io][writer]") {
   auto tensors = one_of_each();
   tensors.emplace_back("large", random_tensor(DType::F32, {1000, 777}, 5));

@@ -19,6 +19,12 @@ Manifest example() {
   manifest.tensors.push_back({"a.b.qweight", "model.safetensors", DType::I32, {16, 128}, "22"});
   manifest.source.push_back({"a.b.weight", DType::BF16, {64, 256}, "33", Fate::quantized, ""});
   manifest.source.push_back({"inv_freq", DType::F32, {}, "44", Fate::dropped, "recomputed"});
+  ManifestLayer rearranged{
+      "a.qkv_proj", {kU4B8, GroupSize{128}, DType::F16}, K{128}, N{192}, "gptq", "", {}, {}, {}};
+  rearranged.part = LayerPart{"column", 2, {{"a.q_proj", 64, 128}, {"a.k_proj", 0, 64}}, 128, 128};
+  rearranged.fold = LayerFold{"a.down_proj", {0, 2, 1, 258}};
+  manifest.layers.push_back(rearranged);
+  manifest.tensor_parallel = RankOfModel{4, 3, 0};
   manifest.files.push_back({"config.json", 12, "55", false});
   manifest.files.push_back({"model.safetensors", 1 << 20, "66", true});
   return manifest;
@@ -36,6 +42,25 @@ TEST_CASE("a manifest survives its file", "[manifest]") {
   REQUIRE_FALSE(back.layers[1].relative_loss);
   REQUIRE(back.source[1].fate == Fate::dropped);
   REQUIRE(back.files[1].header_only);
+  REQUIRE((back.tensor_parallel->ranks == 4 && back.tensor_parallel->rank == 3));
+  REQUIRE((back.layers[2].part->first_row == 128 && back.layers[2].part->rows == 128));
+  REQUIRE((back.layers[2].part->of[0].first == 64 && back.layers[2].part->of[1].module == "a.k_proj"));
+  REQUIRE(back.layers[2].fold->g_idx == std::vector<std::int32_t>{0, 2, 1, 258});
+}
+
+TEST_CASE("ranks and rows that cannot be are refused", "[manifest]") {
+  Manifest manifest = example();
+  manifest.tensor_parallel->rank = 4;
+  REQUIRE_THROWS_AS(parse_manifest(serialize(manifest)), Error);
+  manifest = example();
+  manifest.layers[2].part->first_row = -1;
+  REQUIRE_THROWS_AS(parse_manifest(serialize(manifest)), Error);
+  manifest = example();
+  manifest.layers[2].part->of[1].count = 0;
+  REQUIRE_THROWS_AS(parse_manifest(serialize(manifest)), Error);
+  manifest = example();
+  manifest.layers[2].fold->g_idx[1] = -5;
+  REQUIRE_THROWS_AS(parse_manifest(serialize(manifest)), Error);
 }
 
 TEST_CASE("any single changed byte of a manifest is refused", "[manifest]") {
