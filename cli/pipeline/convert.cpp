@@ -79,6 +79,7 @@ class Conversion {
       target.writer = std::make_unique<ArtifactWriter>(directory, target.specs, job_.max_shard_bytes);
     }
     {
+      read_ahead(0);
       WriteQueue queue{2, std::min(job_.memory_bytes, budget())};
       std::int64_t done = 0;
       const auto total = static_cast<std::int64_t>(source_.modules().size());
@@ -259,13 +260,12 @@ class Conversion {
       queue.wait_for_room(bytes);
       made.push_back(allocate(stacked));
     }
-    // A hash is one thread's work from the first byte to the last, so it begins with the conversion.
-    auto hashes = std::async(std::launch::async, [&] { return hashes_of(module); });
     for (std::int64_t expert = 0; expert < module.num_matrices(); ++expert)
       convert_matrix(index, module.parts(source_.checkpoint(), expert), expert, made);
-    record_module(module, hashes.get());
     for (std::size_t t = 0; t < targets_.size(); ++t)
       write_parts(targets_[t], index, std::move(made[t]), queue);
+    hash_source(
+        module);  // beside the result's hash: each is one thread's work from the first byte to the last
   }
 
   void convert_matrix(std::size_t index, const PartViews& parts, std::int64_t expert,
@@ -342,19 +342,17 @@ class Conversion {
       source_.checkpoint().read_ahead(module.tensor_name(suffix));
   }
 
-  std::vector<std::string> hashes_of(const PackedModule& module) const {
-    std::vector<std::string> hashes;
-    for (const std::string& suffix : module.suffixes)
-      hashes.push_back(sha256(source_.checkpoint().tensor(module.tensor_name(suffix)).data));
-    return hashes;
-  }
-
-  /// Of its tensors, in the order of its suffixes.
-  void record_module(const PackedModule& module, const std::vector<std::string>& hashes) {
-    for (std::size_t i = 0; i < hashes.size(); ++i) {
-      const std::string name = module.tensor_name(module.suffixes[i]);
-      record_source(name, hashes[i], Fate::converted);
-      source_.checkpoint().release(name);
+  void hash_source(const PackedModule& module) {
+    std::vector<std::string> names;
+    for (const std::string& suffix : module.suffixes) names.push_back(module.tensor_name(suffix));
+    std::vector<std::string> hashes(names.size());
+    parallel_for(std::ssize(names), [&](std::int64_t i) {
+      const auto at = static_cast<std::size_t>(i);
+      hashes[at] = sha256(source_.checkpoint().tensor(names[at]).data);
+    });
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      record_source(names[i], hashes[i], Fate::converted);
+      source_.checkpoint().release(names[i]);
     }
   }
 
