@@ -89,6 +89,7 @@ class Conversion {
       target.writer = std::make_unique<ArtifactWriter>(directory, target.specs, job_.max_shard_bytes);
     }
     {
+      read_ahead(0);
       WriteQueue queue{2, std::min(job_.memory_bytes, budget())};
       std::int64_t done = 0;
       const auto total = static_cast<std::int64_t>(units_.size());
@@ -330,13 +331,11 @@ class Conversion {
       queue.wait_for_room(bytes);
       made.push_back(allocate(stacked));
     }
-    // A hash is one thread's work from the first byte to the last, so it begins with the conversion.
-    auto hashes = std::async(std::launch::async, [&] { return hashes_of(unit); });
     for (std::int64_t expert = 0; expert < unit.modules.front()->num_matrices(); ++expert)
       convert_matrix(index, expert, made);
-    record_unit(unit, hashes.get());
     for (std::size_t t = 0; t < targets_.size(); ++t)
       write_parts(targets_[t], index, std::move(made[t]), queue);
+    hash_source(unit);  // beside the result's hash: each is one thread's work from the first byte to the last
   }
 
   /// The targets by the columns that they are made of, which are unpacked once for all that share them.
@@ -440,16 +439,13 @@ class Conversion {
     return names;
   }
 
-  std::vector<std::string> hashes_of(const LayerUnit& unit) const {
-    std::vector<std::string> hashes;
-    for (const std::string& name : tensors_of(unit))
-      hashes.push_back(sha256(source_.checkpoint().tensor(name).data));
-    return hashes;
-  }
-
-  /// `hashes`: of the unit's tensors.
-  void record_unit(const LayerUnit& unit, const std::vector<std::string>& hashes) {
+  void hash_source(const LayerUnit& unit) {
     const std::vector<std::string> names = tensors_of(unit);
+    std::vector<std::string> hashes(names.size());
+    parallel_for(std::ssize(names), [&](std::int64_t i) {
+      const auto at = static_cast<std::size_t>(i);
+      hashes[at] = sha256(source_.checkpoint().tensor(names[at]).data);
+    });
     for (std::size_t i = 0; i < names.size(); ++i) {
       record_source(names[i], hashes[i], Fate::converted);
       source_.checkpoint().release(names[i]);

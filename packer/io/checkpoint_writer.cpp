@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <future>
 #include <mutex>
 #include <new>
 #include <unordered_map>
@@ -22,8 +23,6 @@ namespace mpk {
 namespace {
 
 constexpr std::size_t kPieceBytes = std::size_t{1} << 20;  // of one system call: its copy stays in the cache
-constexpr std::size_t kHashBytes = std::size_t{64}
-                                   << 10;  // still in the cache when it is copied after hashing
 constexpr std::size_t kSmallBytes = std::size_t{256} << 10;  // not worth a trip to the disk of their own
 
 struct FreeMemory {
@@ -69,6 +68,8 @@ struct CheckpointWriter::Impl {
   const Slot& slot(const std::string& name) const { return const_cast<Impl*>(this)->slot(name); }
 
   void claim(Slot& slot);
+  void write_data(const Slot& slot, std::span<const std::byte> data) const;
+  /// The disk and the hash at the same time; either takes as long as the other.
   std::string write_and_hash(const Slot& slot, std::span<const std::byte> data) const;
 };
 
@@ -79,26 +80,30 @@ void CheckpointWriter::Impl::claim(Slot& slot) {
   slot.state = State::writing;
 }
 
-std::string CheckpointWriter::Impl::write_and_hash(const Slot& slot, std::span<const std::byte> data) const {
+void CheckpointWriter::Impl::write_data(const Slot& slot, std::span<const std::byte> data) const {
   const OutputFile& file = files[slot.shard_idx];
   const bool copies = file.bypasses_cache() && data.size() >= kSmallBytes;
   const auto blocks = allocate_blocks(copies ? std::min(kPieceBytes, data.size()) : 0);
-  Sha256 hash;
   for (std::uint64_t offset = slot.tensor->offset; !data.empty();) {
     // A short piece first, up to where a block of the file begins: after it all but the last are whole
     // blocks.
     const std::size_t head = offset % OutputFile::kBlockBytes;
     const auto piece = data.first(std::min(head ? OutputFile::kBlockBytes - head : kPieceBytes, data.size()));
-    for (std::size_t at = 0; at < piece.size(); at += kHashBytes) {
-      const auto part = piece.subspan(at, std::min(kHashBytes, piece.size() - at));
-      hash.update(part);
-      if (copies) std::memcpy(blocks.get() + at, part.data(), part.size());
-    }
+    if (copies) std::memcpy(blocks.get(), piece.data(), piece.size());
     file.write_at(offset, copies ? std::span{blocks.get(), piece.size()} : piece);
     offset += piece.size();
     data = data.subspan(piece.size());
   }
-  return hash.hex();
+}
+
+std::string CheckpointWriter::Impl::write_and_hash(const Slot& slot, std::span<const std::byte> data) const {
+  if (data.size() < kSmallBytes) {
+    write_data(slot, data);
+    return mpk::sha256(data);
+  }
+  auto digest = std::async(std::launch::async, [&] { return mpk::sha256(data); });
+  write_data(slot, data);
+  return digest.get();
 }
 
 CheckpointWriter::CheckpointWriter(std::filesystem::path directory, const std::vector<TensorSpec>& specs,

@@ -1,5 +1,6 @@
 #include "packer/io/mapped_file.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <fcntl.h>
@@ -44,8 +45,11 @@ MappedFile MappedFile::open(const std::filesystem::path& path) {
 }
 
 void MappedFile::read_ahead(std::span<const std::byte> part) {
-  const auto begin = reinterpret_cast<std::uintptr_t>(part.data());
-  advise(begin, begin + part.size(), MADV_WILLNEED);  // the last page, if it is another's too, comes with it
+  constexpr std::uintptr_t kStep = std::uintptr_t{512} << 10;  // the system cuts longer requests off
+  const auto begin = reinterpret_cast<std::uintptr_t>(part.data()), end = begin + part.size();
+  for (std::uintptr_t at = begin; at < end; at += kStep)
+    advise(at, std::min(at + kStep, end),
+           MADV_WILLNEED);  // the last page, if it is another's too, comes with it
 }
 
 void MappedFile::release(std::span<const std::byte> part) {
