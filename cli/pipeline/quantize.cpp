@@ -16,6 +16,7 @@
 #include "model/tokenizer/tokenizer.hpp"
 #include "packer/format/error.hpp"
 #include "packer/io/sha256.hpp"
+#include "quantizer/target.hpp"
 #include "verify/weight_error.hpp"
 
 namespace mpk {
@@ -52,13 +53,14 @@ nlohmann::ordered_json recipe_json(const QuantizeJob& job) {
       {"type", name_of(scheme.type)},
       {"group_size", group_size_number(scheme)},
       {"scale_dtype", info(scheme.scale_dtype).name},
-      {"ranges", job.options.ranges == Ranges::mse ? "mse" : "minmax"},
+      {"ranges", std::ranges::find(kRangeRules, job.options.ranges, &RangeRule::ranges)->name},
       {"signed_scales", job.options.signed_scales},
   };
   if (job.method->needs_hessian) {
     json["act_order"] = job.options.act_order == ActOrder::fixed_groups ? "static" : "none";
     json["damp"] = job.options.damp;
     json["true_sequential"] = job.true_sequential;
+    json["target_correction"] = job.target_correction;
     json["descent_sweeps"] = job.options.descent_sweeps;
     json["calibration"] = {{"file", job.calibration.filename().string()},
                            {"sha256", sha256_of_file(job.calibration)},
@@ -147,7 +149,8 @@ class Run {
     windows_ = calibration_windows(load_tokens(job_.calibration, model_.checkpoint.directory()), job_.samples,
                                    job_.seq_len, job_.seed);
     Timer timer{report_.seconds.calibration.forward};
-    x_ = decoder_.embed(windows_);
+    activations_.x = decoder_.embed(windows_);
+    if (job_.target_correction > 0) activations_.float_x = activations_.x;
   }
 
   void open_artifacts(const fs::path& staging) {
@@ -171,22 +174,31 @@ class Run {
       return;
     }
     LayerCalibration calibration{model_.config, job_.seq_len, wanted, report_.seconds.calibration};
-    const auto quantize = [&](Linear& linear, const MatrixF& hessian) { quantize_linear(linear, &hessian); };
+    const auto quantize = [&](Linear& linear, const InputStatistics& seen) {
+      quantize_linear(linear, &seen);
+    };
     if (job_.true_sequential)
-      calibration.by_stages(layer, x_, quantize);
+      calibration.by_groups(layer, activations_, quantize);
     else
-      calibration.at_once(layer, x_, quantize);
+      calibration.at_once(layer, activations_, quantize);
   }
 
-  void quantize_linear(Linear& linear, const MatrixF* hessian) {
+  /// `seen` is null for methods that need no data.
+  QuantizedLinear solve(const Linear& linear, const InputStatistics* seen, const QuantizerOptions& options) {
+    Timer timer{report_.seconds.solve};
+    if (!seen) return job_.method->run({linear.weight, nullptr}, options);
+    if (job_.target_correction == 0) return job_.method->run({linear.weight, &seen->hessian}, options);
+    const MatrixF target =
+        corrected_target(linear.weight, seen->hessian, seen->error, job_.target_correction, options.damp);
+    return job_.method->run({target, &seen->hessian}, options);
+  }
+
+  void quantize_linear(Linear& linear, const InputStatistics* seen) {
     within("module " + linear.module, [&] {
       const PlannedLayer& planned = plan_.layers.at(linear.module);
       QuantizerOptions options = job_.options;
       options.scheme = planned.scheme;
-      const QuantizedLinear result = [&] {
-        Timer timer{report_.seconds.solve};
-        return job_.method->run({linear.weight, hessian}, options);
-      }();
+      const QuantizedLinear result = solve(linear, seen, options);
       MatrixF decoded = dequantize(result.matrix);
       ManifestLayer record{linear.module,
                            planned.scheme,
@@ -195,7 +207,7 @@ class Run {
                            {},
                            sha256_of_codes(result.matrix.codes),
                            weight_error(linear.weight, decoded)};
-      if (hessian) {
+      if (seen) {
         record.relative_loss = result.relative_loss;
         record.damp = result.damp;
       }
@@ -243,7 +255,7 @@ class Run {
   Decoder decoder_;
   SourcePlan plan_;
   std::vector<std::int32_t> windows_;
-  MatrixF x_;  ///< (hidden, M): the calibration tokens' state before the layer whose turn it is
+  Activations activations_;  ///< before the layer whose turn it is
   std::vector<std::unique_ptr<OpenArtifact>> artifacts_;
   QuantizeReport report_;
 };

@@ -113,6 +113,51 @@ TEST_CASE("true-sequential calibration, signed scales and descent pass verify an
   output_error();
 }
 
+TEST_CASE(
+    "every format that can hold the codes passes verify with the whole recipe, negative scales included",
+    "[quantize]") {
+  const bool asymmetric = GENERATE(false, true);
+  const int bits = GENERATE(4, 8);
+  const std::int64_t group = bits == 4 ? 128 : -1;
+  Bench bench{{.hidden = 256, .intermediate = 512, .heads = 4, .kv_heads = 4}};
+  QuantizeJob& job = bench.job;
+  job.recipe.scheme = with_codes({.group_size = group_size_from(group)}, bits, asymmetric);
+  job.options.signed_scales = true;
+  job.options.descent_sweeps = 1;
+  job.true_sequential = true;
+  job.target_correction = 0.5;
+  job.formats.clear();
+  for (const WeightFormat& format : weight_formats())
+    if (format.writes() && !format.only_24 && !format.refusal(job.recipe.scheme, K{256}, N{256}) &&
+        !format.refusal(job.recipe.scheme, K{512}, N{256}))
+      job.formats.push_back(&format);
+  CAPTURE(asymmetric, bits, job.formats.size());
+  REQUIRE(job.formats.size() >= (bits == 4 ? 5 : 3));
+  run_quantize(job);
+  for (const WeightFormat* format : job.formats) {
+    CAPTURE(format->name);
+    const VerifyReport verdict = bench.verify(bench.dir / "out" / format->name);
+    CAPTURE(verdict.all_failures());
+    REQUIRE(verdict.passed());
+  }
+}
+
+TEST_CASE("layers whose targets are corrected follow the float model more closely", "[quantize]") {
+  Bench bench{{.layers = 4}};
+  bench.job.recipe.scheme.group_size = GroupSize{32};
+  bench.job.true_sequential = GENERATE(false, true);
+  const auto divergence = [&](double strength) {
+    bench.job.target_correction = strength;
+    fs::remove_all(bench.dir / "out");
+    run_quantize(bench.job);
+    return evaluate_against(bench.dir / "out", bench.dir / "float", bench.job.calibration, 32)
+        .divergence.mean;
+  };
+  const double without = divergence(0), with = divergence(0.5);
+  CAPTURE(without, with);
+  REQUIRE(with < without);
+}
+
 TEST_CASE("several formats are written from the same codes, each its own artifact", "[quantize]") {
   Bench bench{{.hidden = 256, .intermediate = 512, .heads = 4, .kv_heads = 4}};
   bench.job.recipe.scheme.group_size = GroupSize{128};
