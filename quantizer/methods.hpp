@@ -63,6 +63,8 @@ struct Method {
   const char* summary;
   QuantizedLinear (*run)(const LinearLayer&, const QuantizerOptions&);
   bool needs_hessian;
+  bool scales_inputs;    ///< AWQ: scales are folded into what produces the inputs first (quantizer/awq.hpp)
+  bool minimizes_error;  ///< of the output, so that a corrected target is within its reach
 };
 std::span<const Method> methods();  ///< --method offers exactly these
 

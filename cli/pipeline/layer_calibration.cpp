@@ -1,7 +1,6 @@
 #include "cli/pipeline/layer_calibration.hpp"
 
 #include <algorithm>
-#include <array>
 #include <optional>
 
 #include "cli/pipeline/timer.hpp"
@@ -61,8 +60,9 @@ void LayerCalibration::quantize_wanted(DecoderLayer& layer, LinearGroup group, c
     if (wanted_(linear->module)) quantize(*linear, seen);
 }
 
-void LayerCalibration::at_once(DecoderLayer& layer, Activations& activations, const Quantize& quantize) {
-  std::array<InputStatistics, kLinearGroups.size()> seen;
+/// observe(); if `moves_float`, float_x goes through the layer.
+GroupStatistics LayerCalibration::pass(DecoderLayer& layer, Activations& activations, bool moves_float) {
+  GroupStatistics seen;
   // Copies of one chunk: x will pass once more, when the layer is quantized.
   const Eigen::Index room =
       std::min<Eigen::Index>(windows_per_chunk(config_, length_) * length_, activations.x.cols());
@@ -74,12 +74,21 @@ void LayerCalibration::at_once(DecoderLayer& layer, Activations& activations, co
     if (streams.of_float) float_state.leftCols(count) = activations.float_x.middleCols(begin, count);
     for (std::size_t i = 0; i < kLinearGroups.size(); ++i)
       see(kLinearGroups[i], any_wanted(layer, kLinearGroups[i]), streams, 0, count, seen[i]);
-    if (streams.of_float && !is_last(layer)) {
+    if (streams.of_float && moves_float) {
       Timer timer{seconds_.forward};
       streams.of_float->finish(0, count);
       activations.float_x.middleCols(begin, count) = float_state.leftCols(count);
     }
   });
+  return seen;
+}
+
+GroupStatistics LayerCalibration::observe(DecoderLayer& layer, Activations& activations) {
+  return pass(layer, activations, false);
+}
+
+void LayerCalibration::at_once(DecoderLayer& layer, Activations& activations, const Quantize& quantize) {
+  const GroupStatistics seen = pass(layer, activations, !is_last(layer));
   for (std::size_t i = 0; i < kLinearGroups.size(); ++i)
     quantize_wanted(layer, kLinearGroups[i], seen[i], quantize);
   if (is_last(layer)) return;

@@ -2,6 +2,7 @@
 // What each linear of a decoder layer reads when the calibration tokens come by, summed to what a quantizer
 // asks for.
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -22,6 +23,8 @@ struct InputStatistics {
   InputError error;  ///< empty if the float model is not followed; the residual is that of o and down only
 };
 
+using GroupStatistics = std::array<InputStatistics, kLinearGroups.size()>;  ///< one of each LinearGroup
+
 /// The calibration tokens' state before some layer, (hidden, M) each.
 struct Activations {
   MatrixF x;        ///< in the model quantized so far
@@ -39,6 +42,9 @@ class LayerCalibration {
                    std::function<bool(const std::string&)> wanted, CalibrationSeconds& seconds)
       : config_{config}, length_{length}, wanted_{std::move(wanted)}, seconds_{seconds} {}
 
+  /// Statistics of all groups from one pass through the layer as it is; the activations stay before it.
+  GroupStatistics observe(DecoderLayer& layer, Activations& activations);
+
   /// Statistics of all groups from one pass through the layer as it is, then `quantize` for every wanted
   /// linear. The activations go through the layer: x through what `quantize` made of it, float_x through what
   /// it was. (After the last layer nobody reads them; they may be left where they are.)
@@ -50,6 +56,7 @@ class LayerCalibration {
 
  private:
   struct Streams;
+  GroupStatistics pass(DecoderLayer& layer, Activations& activations, bool moves_float);
   template <class Work>
   void for_each_chunk(const MatrixF& x, Work work) const;
   bool any_wanted(DecoderLayer& layer, LinearGroup group) const;
