@@ -8,6 +8,7 @@
 #include "cli/pipeline/evaluate.hpp"
 #include "cli/pipeline/quantize.hpp"
 #include "cli/pipeline/verify_artifact.hpp"
+#include "cli/recipe_file.hpp"
 #include "cli/reports.hpp"
 #include "cli/terminal.hpp"
 #include "packer/format/error.hpp"
@@ -18,7 +19,7 @@ namespace {
 struct QuantizeOptions {
   std::string source, destination, method = "gptq", act_order = "static", ranges = "mse", device = "auto",
                                    json;
-  std::string calibration, eval_text, scale_dtype = "float16";
+  std::string recipe, calibration, eval_text, scale_dtype = "float16";
   std::vector<std::string> formats{"marlin"}, ignore, layers;
   int bits = 4, threads = 0;
   std::int64_t group_size = 128, samples = 128, seq_len = 512;
@@ -128,6 +129,8 @@ void add_quantize(CLI::App& root) {
 
   cmd->add_option("source", o->source, "checkpoint directory or .safetensors file")->required();
   cmd->add_option("-o,--output", o->destination, "directory to create; must not exist yet")->required();
+  cmd->add_option("--recipe", o->recipe,
+                  "JSON with the options below, or an artifact's marlin_pack.json; options given here win");
   cmd->add_option("--method", o->method)->check(CLI::IsMember(method_names))->capture_default_str();
   cmd->add_option("--bits", o->bits)->check(CLI::IsMember({4, 8}))->capture_default_str();
   cmd->add_option("--group-size", o->group_size, "weights per scale; -1: one scale per output")
@@ -189,7 +192,10 @@ void add_quantize(CLI::App& root) {
       ->capture_default_str();
   cmd->add_option("--threads", o->threads, "0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
   cmd->add_option("--json", o->json, "write the results to a file, or - for standard output");
-  cmd->callback([o] { run(*o); });
+  cmd->callback([o, cmd] {
+    if (!o->recipe.empty()) apply_recipe_file(*cmd, o->recipe);
+    run(*o);
+  });
 }
 
 }  // namespace mpk
