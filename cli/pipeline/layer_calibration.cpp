@@ -76,7 +76,7 @@ GroupStatistics LayerCalibration::pass(DecoderLayer& layer, Activations& activat
       see(kLinearGroups[i], any_wanted(layer, kLinearGroups[i]), streams, 0, count, seen[i]);
     if (streams.of_float && moves_float) {
       Timer timer{seconds_.forward};
-      streams.of_float->finish(0, count);
+      streams.of_float->finish_at_once(0, count);
       activations.float_x.middleCols(begin, count) = float_state.leftCols(count);
     }
   });
@@ -106,15 +106,16 @@ void LayerCalibration::by_groups(DecoderLayer& layer, Activations& activations, 
     const bool wanted = any_wanted(layer, group);
     for_each_chunk(activations.x, [&](Eigen::Index begin, Eigen::Index count) {
       see(group, wanted, streams, begin, count, seen);
+      if (group != LinearGroup::down || !streams.of_float || is_last(layer)) return;
+      Timer timer{seconds_.forward};
+      streams.of_float->finish_at_once(begin, count);
     });
     quantize_wanted(layer, group, seen, quantize);
   }
   if (is_last(layer)) return;
   Timer timer{seconds_.forward};
-  for_each_chunk(activations.x, [&](Eigen::Index begin, Eigen::Index count) {
-    streams.own.finish(begin, count);
-    if (streams.of_float) streams.of_float->finish(begin, count);
-  });
+  for_each_chunk(activations.x,
+                 [&](Eigen::Index begin, Eigen::Index count) { streams.own.finish(begin, count); });
 }
 
 }  // namespace mpk

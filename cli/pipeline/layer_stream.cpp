@@ -50,4 +50,8 @@ void LayerStream::finish(Eigen::Index begin, Eigen::Index count) {
   stages_.add_mlp(result_, state);
 }
 
+void LayerStream::finish_at_once(Eigen::Index begin, Eigen::Index count) {
+  stages_.add_mlp(result_, x_.middleCols(begin, count));
+}
+
 }  // namespace mpk

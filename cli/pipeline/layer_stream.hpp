@@ -14,7 +14,8 @@ enum class LinearGroup { qkv, o, gate_up, down };
 inline constexpr std::array kLinearGroups{LinearGroup::qkv, LinearGroup::o, LinearGroup::gate_up,
                                           LinearGroup::down};
 
-/// Whether the outputs are added to the residual stream.
+/// Whether the outputs are added to the residual stream as they are (a norm in between would make this
+/// false).
 constexpr bool adds_to_residual(LinearGroup group) {
   return group == LinearGroup::o || group == LinearGroup::down;
 }
@@ -31,6 +32,9 @@ class LayerStream {
   /// What the group reads in columns begin .. begin + count - 1 (whole windows); valid until the next call.
   const MatrixF& input(LinearGroup group, Eigen::Index begin, Eigen::Index count);
   void finish(Eigen::Index begin, Eigen::Index count);
+  /// The same right after input(down) of these columns, for a layer whose linears do not change: nothing is
+  /// computed twice.
+  void finish_at_once(Eigen::Index begin, Eigen::Index count);
 
   /// The residual stream, (hidden, count): after input(o) and input(down), what their outputs are added to.
   ConstMatrixRef residual(Eigen::Index begin, Eigen::Index count) const {
