@@ -43,6 +43,7 @@ def measure(tool, model, texts, calibration, options, divergence):
             against = result["against"] if divergence else evaluate(tool, model, text)
             loss = 100 * (result["perplexity"] / against["perplexity"] - 1)
             results.append((result["perplexity"], loss, against.get("kl_mean")))
+            print(f"{Path(model).name} {shlex.join(options)} {Path(text).name}: {results[-1]}", file=sys.stderr, flush=True)
         return results
 
 
