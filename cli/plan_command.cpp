@@ -26,7 +26,7 @@ PlanJob job_from(const PlanOptions& o) {
   job.source = o.source;
   job.target = o.target;
   job.ranks = o.ranks;
-  job.scheme = {symmetric_type(o.bits), group_size_from(o.group_size), DType::F16};
+  job.scheme = with_codes({.group_size = group_size_from(o.group_size)}, checked_bits(o.bits), false);
   job.recode.widen = o.widen;
   job.recode.pad = o.pad;
   job.zeros = o.zeros;

@@ -8,6 +8,7 @@
 #include "cli/pipeline/evaluate.hpp"
 #include "cli/pipeline/quantize.hpp"
 #include "cli/pipeline/verify_artifact.hpp"
+#include "cli/recipe_file.hpp"
 #include "cli/reports.hpp"
 #include "cli/terminal.hpp"
 #include "packer/format/error.hpp"
@@ -18,16 +19,22 @@ namespace {
 struct QuantizeOptions {
   std::string source, destination, method = "gptq", act_order = "static", ranges = "mse", device = "auto",
                                    json;
-  std::string calibration, eval_text, scale_dtype = "float16";
+  std::string recipe, calibration, eval_text, scale_dtype = "float16";
   std::vector<std::string> formats{"marlin"}, ignore, layers;
   int bits = 4, threads = 0;
   std::int64_t group_size = 128, samples = 128, seq_len = 512;
   std::uint64_t max_shard_size = 5'000'000'000;
   std::optional<std::uint64_t> seed;
-  double damp = 0.01;
-  int descent = 0;
-  bool verify = true, true_sequential = false, signed_scales = false;
+  double damp = 0.01, target_correction = 0.5;
+  int descent = 4;
+  bool verify = true, true_sequential = true, signed_scales = true, asymmetric = false;
 };
+
+std::vector<std::string> range_rule_names() {
+  std::vector<std::string> names;
+  for (const RangeRule& rule : kRangeRules) names.emplace_back(rule.name);
+  return names;
+}
 
 QuantizeJob job_from(const QuantizeOptions& o) {
   QuantizeJob job;
@@ -38,17 +45,20 @@ QuantizeJob job_from(const QuantizeOptions& o) {
     if (seen.insert(name).second) job.formats.push_back(weight_format_named(name));
   for (const Method& method : methods())
     if (o.method == method.name) job.method = &method;
-  job.recipe.scheme = {symmetric_type(o.bits), group_size_from(o.group_size),
-                       o.scale_dtype == "bfloat16" ? DType::BF16 : DType::F16};
+  job.recipe.scheme.group_size = group_size_from(o.group_size);
+  job.recipe.scheme.scale_dtype = o.scale_dtype == "bfloat16" ? DType::BF16 : DType::F16;
+  job.recipe.scheme = with_codes(job.recipe.scheme, checked_bits(o.bits), o.asymmetric);
   job.recipe.ignore_text = o.ignore;
   for (const std::string& text : o.ignore) job.recipe.ignore.push_back(parse_regex(text, "--ignore"));
   for (const std::string& text : o.layers) job.recipe.overrides.push_back(parse_layer_override(text));
   job.options.act_order = o.act_order == "static" ? ActOrder::fixed_groups : ActOrder::none;
-  job.options.ranges = o.ranges == "mse" ? Ranges::mse : Ranges::minmax;
+  for (const RangeRule& rule : kRangeRules)
+    if (o.ranges == rule.name) job.options.ranges = rule.ranges;
   job.options.damp = o.damp;
   job.options.signed_scales = o.signed_scales;
   job.options.descent_sweeps = o.descent;
   job.true_sequential = o.true_sequential;
+  job.target_correction = o.target_correction;
   job.calibration = o.calibration;
   job.samples = o.samples;
   job.seq_len = o.seq_len;
@@ -119,6 +129,8 @@ void add_quantize(CLI::App& root) {
 
   cmd->add_option("source", o->source, "checkpoint directory or .safetensors file")->required();
   cmd->add_option("-o,--output", o->destination, "directory to create; must not exist yet")->required();
+  cmd->add_option("--recipe", o->recipe,
+                  "JSON with the options below, or an artifact's marlin_pack.json; options given here win");
   cmd->add_option("--method", o->method)->check(CLI::IsMember(method_names))->capture_default_str();
   cmd->add_option("--bits", o->bits)->check(CLI::IsMember({4, 8}))->capture_default_str();
   cmd->add_option("--group-size", o->group_size, "weights per scale; -1: one scale per output")
@@ -127,15 +139,23 @@ void add_quantize(CLI::App& root) {
   cmd->add_option("--act-order", o->act_order, "static: solve columns by falling Hessian diagonal")
       ->check(CLI::IsMember({"none", "static"}))
       ->capture_default_str();
-  cmd->add_option("--ranges", o->ranges, "mse: search each group's range")
-      ->check(CLI::IsMember({"minmax", "mse"}))
+  cmd->add_flag("--asymmetric", o->asymmetric,
+                "codes with a zero point per group, for formats that store them");
+  cmd->add_option("--ranges", o->ranges,
+                  "mse: search each group's range; hessian: the same, inputs weighed by the data")
+      ->check(CLI::IsMember(range_rule_names()))
       ->capture_default_str();
-  cmd->add_flag("--signed-scales", o->signed_scales,
-                "scales may be negative: a group's larger side gets the longer reach");
-  cmd->add_flag("--true-sequential", o->true_sequential,
-                "gptq: calibrate each group of linears on the quantized ones before it, inside a layer too");
+  cmd->add_flag("--signed-scales,!--no-signed-scales", o->signed_scales,
+                "scales may be negative: a group's larger side gets the longer reach (default)");
+  cmd->add_flag(
+      "--true-sequential,!--no-true-sequential", o->true_sequential,
+      "gptq: calibrate each group of linears on the quantized ones before it, inside a layer too (default)");
+  cmd->add_option("--target-correction", o->target_correction,
+                  "gptq: part of the earlier layers' error that each layer is asked to make up for; 0: off")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   cmd->add_option("--descent", o->descent,
-                  "gptq: sweeps of coordinate descent over codes and scales afterwards")
+                  "gptq: sweeps of coordinate descent over codes and scales afterwards; 0: off")
       ->check(CLI::Range(0, 100))
       ->capture_default_str();
   cmd->add_option("--calibration", o->calibration,
@@ -153,7 +173,7 @@ void add_quantize(CLI::App& root) {
   cmd->add_option("--ignore", o->ignore,
                   "regular expression of modules to keep in floating point; repeatable");
   cmd->add_option("--layer", o->layers,
-                  "REGEX=bits:8,group:64 for some modules; repeatable, the last match wins");
+                  "REGEX=bits:8,group:64,asymmetric:1 for some modules; repeatable, the last match wins");
   cmd->add_option("--format", o->formats,
                   "one or more, comma separated; several are written to DIR/FORMAT each")
       ->delimiter(',')
@@ -172,7 +192,10 @@ void add_quantize(CLI::App& root) {
       ->capture_default_str();
   cmd->add_option("--threads", o->threads, "0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
   cmd->add_option("--json", o->json, "write the results to a file, or - for standard output");
-  cmd->callback([o] { run(*o); });
+  cmd->callback([o, cmd] {
+    if (!o->recipe.empty()) apply_recipe_file(*cmd, o->recipe);
+    run(*o);
+  });
 }
 
 }  // namespace mpk

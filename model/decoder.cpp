@@ -52,8 +52,8 @@ DecoderLayer Decoder::load_layer(std::int64_t index) const {
   const std::vector<Linear*> linears = layer.linears();
   for (std::size_t i = 0; i < linears.size(); ++i)
     *linears[i] = load_linear(specs[i].module, specs[i].k.value, specs[i].n.value, specs[i].bias);
-  layer.input_norm = load(prefix + "input_layernorm.weight", config_.hidden, 1);
-  layer.post_attention_norm = load(prefix + "post_attention_layernorm.weight", config_.hidden, 1);
+  layer.input_norm = load(norm_tensor(index, LayerNorm::input), config_.hidden, 1);
+  layer.post_attention_norm = load(norm_tensor(index, LayerNorm::post_attention), config_.hidden, 1);
   if (config_.qk_norm) {
     layer.q_norm = load(prefix + "self_attn.q_norm.weight", config_.head_dim, 1);
     layer.k_norm = load(prefix + "self_attn.k_norm.weight", config_.head_dim, 1);

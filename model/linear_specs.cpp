@@ -20,4 +20,9 @@ std::vector<LinearSpec> linear_specs(const DecoderConfig& config, std::int64_t l
   };
 }
 
+std::string norm_tensor(std::int64_t layer, LayerNorm norm) {
+  return fmt::format("model.layers.{}.{}.weight", layer,
+                     norm == LayerNorm::input ? "input_layernorm" : "post_attention_layernorm");
+}
+
 }  // namespace mpk

@@ -20,4 +20,8 @@ struct LinearSpec {
 /// In the order q, k, v, o, gate, up, down.
 std::vector<LinearSpec> linear_specs(const DecoderConfig& config, std::int64_t layer);
 
+/// The norms of a decoder layer that linears read.
+enum class LayerNorm { input, post_attention };
+std::string norm_tensor(std::int64_t layer, LayerNorm norm);
+
 }  // namespace mpk

@@ -1,6 +1,7 @@
 #include "packer/manifest.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -23,8 +24,8 @@ using Json = nlohmann::ordered_json;
 constexpr int kManifestVersion = 2;
 constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 30;
 constexpr const char* kSelfHash = "manifest_sha256";
-constexpr const char* kFateNames[] = {"quantized", "copied", "tied", "dropped",
-                                      "converted"};  // indexed by Fate
+constexpr const char* kFateNames[] = {"quantized", "copied",    "tied",
+                                      "dropped",   "converted", "rescaled"};  // indexed by Fate
 
 Error malformed(const std::string& what) {
   return {ErrorKind::bad_input, fmt::format("{}: {}", kManifestName, what)};
@@ -113,6 +114,13 @@ std::vector<std::byte> from_hex(const std::string& text) {
   return bytes;
 }
 
+std::vector<float> floats_from(const Json& j) {
+  const std::vector<std::byte> bytes = from_hex(j.get<std::string>());
+  std::vector<float> values(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+  return values;
+}
+
 Json to_json(const LayerOrigin& origin) {
   Json j{{"layout", origin.layout}};
   add_scheme(j, origin.scheme);
@@ -197,6 +205,9 @@ Json to_json(const ManifestLayer& layer) {
   if (layer.weight_error) j["weight_error"] = *layer.weight_error;
   if (layer.relative_loss) j["relative_loss"] = *layer.relative_loss;
   if (layer.damp) j["damp"] = *layer.damp;
+  if (!layer.input_scales.empty()) j["input_scales"] = to_hex(std::as_bytes(std::span{layer.input_scales}));
+  if (!layer.output_scales.empty())
+    j["output_scales"] = to_hex(std::as_bytes(std::span{layer.output_scales}));
   if (!layer.exactness.empty()) j["exactness"] = layer.exactness;
   if (layer.part) j["part"] = to_json(*layer.part);
   if (layer.fold) j["fold"] = to_json(*layer.fold);
@@ -218,6 +229,8 @@ ManifestLayer layer_from(const Json& j) {
     if (j.contains("weight_error")) layer.weight_error = j["weight_error"].get<double>();
     if (j.contains("relative_loss")) layer.relative_loss = j["relative_loss"].get<double>();
     if (j.contains("damp")) layer.damp = j["damp"].get<double>();
+    if (j.contains("input_scales")) layer.input_scales = floats_from(j["input_scales"]);
+    if (j.contains("output_scales")) layer.output_scales = floats_from(j["output_scales"]);
     layer.exactness = j.value("exactness", "");
     if (j.contains("part")) layer.part = part_from(j["part"]);
     if (j.contains("fold")) layer.fold = fold_from(j["fold"]);
@@ -263,7 +276,7 @@ SourceTensor source_from(const Json& j) {
                       Fate::copied,
                       j.value("reason", "")};
   const std::string fate = j.at("fate").get<std::string>();
-  for (int i = 0; i < 5; ++i)
+  for (std::size_t i = 0; i < std::size(kFateNames); ++i)
     if (fate == kFateNames[i]) {
       tensor.fate = static_cast<Fate>(i);
       return tensor;
@@ -308,6 +321,15 @@ void check_sizes(const ManifestLayer& layer) {
   check_sizes(layer.module, layer.scheme, layer.k, layer.n);
   if (layer.experts < 0)
     throw malformed(fmt::format("layer {}: there cannot be {} experts", layer.module, layer.experts));
+  const auto no_scales = [](const std::vector<float>& scales, std::int64_t count) {
+    return !scales.empty() && (std::ssize(scales) != count || std::ranges::any_of(scales, [](float s) {
+                                 return !(std::isfinite(s) && s != 0);
+                               }));
+  };
+  if (no_scales(layer.input_scales, layer.k.value) || no_scales(layer.output_scales, layer.n.value))
+    throw malformed(fmt::format(
+        "layer {}: {} input and {} output scales for k {}, n {}, or some are 0 or not finite", layer.module,
+        layer.input_scales.size(), layer.output_scales.size(), layer.k.value, layer.n.value));
   if (!layer.origin) return;
   check_sizes(layer.module, layer.origin->scheme, layer.origin->k, layer.origin->n);
   for (const PartSpec& part : layer.origin->parts) tensor_bytes(part.dtype, part.shape);  // or it throws

@@ -73,9 +73,12 @@ struct ManifestLayer {
   std::optional<double> relative_loss =
       {};  ///< output energy lost on the calibration tokens; absent without calibration
   std::optional<double> damp = {};  ///< used in the end
-  std::string separator = ".";      ///< between the module's name and a suffix
-  std::int64_t experts = 0;         ///< each tensor begins with this dimension; 0: it does not
-  std::string exactness = {};       ///< of a conversion: "exact", or what was lost
+  /// Scales that were folded into the neighbouring layers: what was quantized is diag(input_scales) W
+  /// diag(1 / output_scales). Empty: all 1.
+  std::vector<float> input_scales = {}, output_scales = {};
+  std::string separator = ".";  ///< between the module's name and a suffix
+  std::int64_t experts = 0;     ///< each tensor begins with this dimension; 0: it does not
+  std::string exactness = {};   ///< of a conversion: "exact", or what was lost
   std::optional<LayerOrigin> origin = {};
   std::optional<LayerPart> part = {};
   std::optional<LayerFold> fold = {};
@@ -99,7 +102,7 @@ struct ManifestTensor {
 };
 
 /// What became of a tensor of the source.
-enum class Fate { quantized, copied, tied, dropped, converted };
+enum class Fate { quantized, copied, tied, dropped, converted, rescaled };
 struct SourceTensor {
   std::string name;
   DType dtype = DType::F32;

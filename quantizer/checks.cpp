@@ -30,10 +30,15 @@ std::string working_group_size(K k) {
 }  // namespace
 
 void check_scheme(const Scheme& scheme, K k) {
-  if (scheme.type != kU4B8 && scheme.type != kU8B128)
+  const bool symmetric = scheme.type == kU4B8 || scheme.type == kU8B128;
+  const bool asymmetric = scheme.type == kU4 || scheme.type == kU8;
+  if (!symmetric && !asymmetric)
     throw Error(ErrorKind::unsupported,
-                fmt::format("codes of {} bits with bias {}; only u4b8 and u8b128 can be quantized to",
+                fmt::format("codes of {} bits with bias {}; only u4b8, u8b128, u4 and u8 can be quantized to",
                             scheme.type.bits, scheme.type.bias));
+  if (scheme.zero_points != (asymmetric ? ZeroPoints::integer : ZeroPoints::implied))
+    throw Error(ErrorKind::unsupported, fmt::format("{} codes {} zero points", name_of(scheme.type),
+                                                    asymmetric ? "need integer" : "have no stored"));
   if (scheme.scale_dtype != DType::F16 && scheme.scale_dtype != DType::BF16)
     throw Error(ErrorKind::unsupported,
                 fmt::format("{} scales; only F16 and BF16 are possible", info(scheme.scale_dtype).name));

@@ -50,15 +50,15 @@ Index rounded_up(Index value, Index step) {
 /// columns in solve order, and are padded to whole chunks of kLanes with zero weights.
 class Solver {
  public:
-  Solver(ConstMatrixRef weight, const QuantizerOptions& options, std::vector<Index> order,
-         DampedFactor factor)
+  Solver(ConstMatrixRef weight, const Eigen::VectorXf& importance, const QuantizerOptions& options,
+         std::vector<Index> order, DampedFactor factor)
       : scheme_{options.scheme},
-        levels_{options.scheme.type},
         num_inputs_{weight.rows()},
         num_outputs_{weight.cols()},
         rows_per_group_{options.scheme.rows_per_group(K{weight.rows()})},
         order_{std::move(order)},
         factor_{std::move(factor)},
+        importance_{importance},
         codes_(weight.rows(), weight.cols()) {
     const Index padded = rounded_up(num_outputs_, kLanes);
     weights_ = MatrixF::Zero(padded, num_inputs_);
@@ -67,11 +67,12 @@ class Solver {
         for (Index k = 0; k < num_inputs_; ++k) weights_(n, k) = weight(row(k), n);
     });
     scales_ = MatrixF::Ones(padded, scheme_.groups(K{num_inputs_}).value);
+    zeros_ = MatrixF::Constant(padded, scales_.cols(), static_cast<float>(scheme_.type.bias));
     // A group that is spread over the whole order, or spans all of it, has no moment at which it is reached.
     if (options.act_order == ActOrder::none && scheme_.group_size)
       search_.emplace(options);
     else
-      scales_.topRows(num_outputs_) = find_scales(weight, options).transpose();
+      set_ranges(find_ranges(weight, options, importance));
   }
 
   void solve() {
@@ -90,11 +91,22 @@ class Solver {
   }
 
   double loss() const { return loss_; }  ///< tr(D^T H D) without the damping
-  QuantizedMatrix take() { return {scheme_, std::move(codes_), scales_.topRows(num_outputs_).transpose()}; }
+  QuantizedMatrix take() {
+    QuantizedMatrix q{scheme_, std::move(codes_), scales_.topRows(num_outputs_).transpose()};
+    if (scheme_.zero_points == ZeroPoints::integer)
+      q.zero_points = zeros_.topRows(num_outputs_).transpose().cast<std::int16_t>();
+    return q;
+  }
 
  private:
   Index row(Index position) const { return order_[static_cast<std::size_t>(position)]; }
   Index group(Index position) const { return row(position) / rows_per_group_; }
+
+  void set_ranges(const QuantizedMatrix& q) {
+    scales_.topRows(num_outputs_) = q.scales.transpose();
+    if (scheme_.zero_points == ZeroPoints::integer)
+      zeros_.topRows(num_outputs_) = q.zero_points.transpose().cast<float>();
+  }
 
   /// Blocks end where groups end if scales are chosen on the way.
   Index block_width() const {
@@ -123,10 +135,13 @@ class Solver {
       auto weight = lanes(weights_, n, k);
       const auto scale = lanes(scales_, n, group(k));
       const Lanes target = (weight + sum / diagonal) / scale;
+      const Lanes lowest = -lanes(zeros_, n, group(k)),
+                  highest = lowest + static_cast<float>(scheme_.type.max_code());
       Lanes level;
-      for (Index lane = 0; lane < kLanes; ++lane) level(lane) = levels_.nearest(target(lane));
+      for (Index lane = 0; lane < kLanes; ++lane)
+        level(lane) = Levels::nearest(target(lane), lowest(lane), highest(lane));
       for (Index lane = 0; lane < kLanes && n + lane < num_outputs_; ++lane)
-        codes_(row(k), n + lane) = levels_.code(level(lane));
+        codes_(row(k), n + lane) = Levels::code(level(lane), lowest(lane));
       const Lanes error = weight - level * scale;
       loss += (error * diagonal + sum).cast<double>().square().sum() -
               factor_.added * error.cast<double>().square().sum();
@@ -147,19 +162,23 @@ class Solver {
     }
     for (Index lane = 0; lane < kLanes && n + lane < num_outputs_; ++lane)
       within(fmt::format("group {} of output {}", group(k), n + lane), [&] {
-        scales_(n + lane, group(k)) =
-            (*search_)({corrected.col(lane).data(), static_cast<std::size_t>(rows_per_group_)});
+        const auto size = static_cast<std::size_t>(rows_per_group_);
+        const std::span<const float> counts =
+            importance_.size() > 0 ? std::span{importance_.data() + k, size} : std::span<const float>{};
+        const GroupRange range = (*search_)({corrected.col(lane).data(), size}, counts);
+        scales_(n + lane, group(k)) = range.scale;
+        zeros_(n + lane, group(k)) = range.zero;
       });
   }
 
   Scheme scheme_;
-  Levels levels_;
   Index num_inputs_, num_outputs_, rows_per_group_;
   std::vector<Index> order_;  // (K) position -> storage row
   DampedFactor factor_;
   MatrixF weights_;                    // (N padded, K) w in solve order, d where already solved
-  MatrixF scales_;                     // (N padded, groups)
-  std::optional<ScaleSearch> search_;  // if scales are chosen on the way
+  MatrixF scales_, zeros_;             // (N padded, groups)
+  std::optional<RangeSearch> search_;  // if scales are chosen on the way
+  const Eigen::VectorXf& importance_;  // (K) in storage order, which is solve order if search_; or empty
   Codes codes_;                        // (K, N) in storage order
   double loss_ = 0;
 };
@@ -182,7 +201,8 @@ QuantizedLinear gptq(const LinearLayer& layer, const QuantizerOptions& options) 
   QuantizedLinear result;
   result.damp = factor.damp;
   const double damping = factor.added;
-  Solver solver{weight, options, std::move(order), std::move(factor)};
+  const Eigen::VectorXf importance = importance_of(layer, options);
+  Solver solver{weight, importance, options, std::move(order), std::move(factor)};
   solver.solve();
   double loss = solver.loss();
   result.matrix = solver.take();

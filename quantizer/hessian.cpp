@@ -56,6 +56,13 @@ DampedFactor damped_factor(const MatrixF& hessian, std::span<const Eigen::Index>
   }
 }
 
+Eigen::VectorXf importance_of(const LinearLayer& layer, const QuantizerOptions& options) {
+  if (options.ranges != Ranges::hessian || !layer.hessian) return {};
+  const double mean = mean_diagonal(*layer.hessian);
+  if (!(mean > 0)) return {};
+  return layer.hessian->diagonal() / static_cast<float>(mean);
+}
+
 double output_energy(ConstMatrixRef weight, const MatrixF* hessian) {
   Eigen::VectorXd energy = Eigen::VectorXd::Zero(weight.cols());
   if (!hessian) {

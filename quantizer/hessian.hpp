@@ -22,6 +22,10 @@ struct DampedFactor {
 /// tenfold until it is. Throws Error{bad_input} if even a damp of 1 does not help.
 DampedFactor damped_factor(const MatrixF& hessian, std::span<const Eigen::Index> order, double damp);
 
+/// What each input counts in a range search: H_kk in units of the mean (Ranges::hessian); else empty. Without
+/// a Hessian, or with one of zeros, all count alike.
+Eigen::VectorXf importance_of(const LinearLayer& layer, const QuantizerOptions& options);
+
 /// tr(W^T H W), the energy of the layer's output on the calibration tokens; nullptr: H = 1.
 double output_energy(ConstMatrixRef weight, const MatrixF* hessian);
 

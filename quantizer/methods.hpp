@@ -16,15 +16,26 @@ enum class ActOrder {
                  ///< is needed
 };
 enum class Ranges {
-  minmax,  ///< scale = max |w| / ((2^bits - 1) / 2)
-  mse,     ///< the shrunken range with the least sum |w - w_hat|^2.4 per group
+  minmax,   ///< scale = max |w| / ((2^bits - 1) / 2)
+  mse,      ///< the shrunken range with the least sum |w - w_hat|^2.4 per group
+  hessian,  ///< the same, each weight's distance times its input's Hessian diagonal
 };
+
+struct RangeRule {
+  const char* name;
+  Ranges ranges;
+};
+inline constexpr RangeRule kRangeRules[]{// --ranges offers exactly these
+                                         {"minmax", Ranges::minmax},
+                                         {"mse", Ranges::mse},
+                                         {"hessian", Ranges::hessian}};
 
 struct QuantizerOptions {
   Scheme scheme;
   ActOrder act_order = ActOrder::fixed_groups;
   Ranges ranges = Ranges::mse;
-  /// A group may take a negative scale: codes then reach further up than down.
+  /// A group may take a negative scale: codes then reach further up than down. With stored zero points, which
+  /// do the same and more, it means nothing.
   bool signed_scales = false;
   double damp = 0.01;      ///< added to the Hessian's diagonal, in units of its mean
   int descent_sweeps = 0;  ///< gptq: passes of coordinate descent over scales and codes afterwards
@@ -52,6 +63,8 @@ struct Method {
   const char* summary;
   QuantizedLinear (*run)(const LinearLayer&, const QuantizerOptions&);
   bool needs_hessian;
+  bool scales_inputs;    ///< AWQ: scales are folded into what produces the inputs first (quantizer/awq.hpp)
+  bool minimizes_error;  ///< of the output, so that a corrected target is within its reach
 };
 std::span<const Method> methods();  ///< --method offers exactly these
 

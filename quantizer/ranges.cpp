@@ -24,11 +24,13 @@ std::vector<float> factor_range(int first, int last, int step) {
 }
 
 std::vector<float> candidate_factors(const QuantizerOptions& options) {
+  // A range that need not hold both sides alike may also be too short for one of them.
+  const bool wide = options.signed_scales || options.scheme.zero_points == ZeroPoints::integer;
   std::vector<float> factors{1.0f};
-  if (options.ranges == Ranges::mse)
-    for (float p : options.signed_scales ? factor_range(120, 40, -2) : factor_range(99, 20, -1))
+  if (options.ranges != Ranges::minmax)
+    for (float p : wide ? factor_range(120, 40, -2) : factor_range(99, 20, -1))
       if (p != 1.0f) factors.push_back(p);
-  if (options.signed_scales)
+  if (options.signed_scales && options.scheme.zero_points == ZeroPoints::implied)
     for (std::size_t i = 0, positive = factors.size(); i < positive; ++i) factors.push_back(-factors[i]);
   return factors;
 }
@@ -78,11 +80,19 @@ float sum_distance(std::span<const float> weights, std::span<const float> import
   return total;
 }
 
-float largest_magnitude(std::span<const float> weights) {
-  float largest = 0;
-#pragma omp simd reduction(max : largest)
-  for (std::size_t i = 0; i < weights.size(); ++i) largest = std::max(largest, std::abs(weights[i]));
-  return largest;
+struct Extremes {
+  float lowest = 0, highest = 0;
+};
+
+/// Of the weights and zero.
+Extremes extremes_of(std::span<const float> weights) {
+  float lowest = 0, highest = 0;
+#pragma omp simd reduction(min : lowest) reduction(max : highest)
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    lowest = std::min(lowest, weights[i]);
+    highest = std::max(highest, weights[i]);
+  }
+  return {lowest, highest};
 }
 
 }  // namespace
@@ -91,50 +101,75 @@ float distance(float error) {
   return power_2_4(error);
 }
 
-ScaleSearch::ScaleSearch(const QuantizerOptions& options)
-    : type_{options.scheme.type}, dtype_{options.scheme.scale_dtype}, factors_{candidate_factors(options)} {}
+RangeSearch::RangeSearch(const QuantizerOptions& options)
+    : scheme_{options.scheme}, factors_{candidate_factors(options)} {}
 
-float ScaleSearch::operator()(std::span<const float> weights, std::span<const float> importance) const {
-  const float largest = largest_magnitude(weights);
-  const float unit = largest / (static_cast<float>(type_.max_code()) / 2.0f);
-  float best_scale = representable_scale(unit, dtype_);
-  if (!std::isfinite(best_scale))
-    throw Error(ErrorKind::unsupported,
-                fmt::format("max |w| = {} asks for a scale of {}, past {}, the largest {}{}", largest, unit,
-                            largest_scale(dtype_), info(dtype_).name,
-                            dtype_ == DType::F16 ? "; BF16 scales can hold it" : ""));
-  if (factors_.size() == 1 || largest == 0) return best_scale;
-
-  const Levels levels{type_};
-  float best = std::numeric_limits<float>::infinity();
+GroupRange RangeSearch::best_of(std::span<const float> weights, std::span<const float> importance, float unit,
+                                float largest, float first_zero, float last_zero, GroupRange best) const {
+  float least = std::numeric_limits<float>::infinity();
   for (const float factor : factors_) {
-    const float scale = representable_scale(unit * factor, dtype_);
+    const float scale = representable_scale(unit * factor, scheme_.scale_dtype);
     if (!std::isfinite(scale)) continue;
     // Distances are summed in units of the scale, where they neither overflow nor vanish; this brings them
     // back.
     const float weight_of_unit = std::pow(std::abs(scale) / largest, 2.4f);
-    const float sum =
-        weight_of_unit * sum_distance(weights, importance, 1.0f / scale, levels, best / weight_of_unit);
-    if (sum < best) {
-      best = sum;
-      best_scale = scale;
+    for (float zero = first_zero; zero <= last_zero; ++zero) {
+      const Levels levels{scheme_.type, zero};
+      const float sum =
+          weight_of_unit * sum_distance(weights, importance, 1.0f / scale, levels, least / weight_of_unit);
+      if (sum < least) {
+        least = sum;
+        best = {scale, zero};
+      }
     }
   }
-  return best_scale;
+  return best;
 }
 
-MatrixF find_scales(ConstMatrixRef weight, const QuantizerOptions& options) {
-  const ScaleSearch search{options};
+GroupRange RangeSearch::operator()(std::span<const float> weights, std::span<const float> importance) const {
+  const auto max_code = static_cast<float>(scheme_.type.max_code());
+  const Extremes extremes = extremes_of(weights);
+  const float largest = std::max(extremes.highest, -extremes.lowest);
+  const bool stored_zero = scheme_.zero_points == ZeroPoints::integer;
+  // Zero itself stays representable.
+  const float span = stored_zero ? extremes.highest - extremes.lowest : 2 * largest;
+  const float unit = span / max_code;
+  const float scale = representable_scale(unit, scheme_.scale_dtype);
+  if (!std::isfinite(scale))
+    throw Error(ErrorKind::unsupported,
+                fmt::format("weights from {} to {} ask for a scale of {}, past {}, the largest {}{}",
+                            extremes.lowest, extremes.highest, unit, largest_scale(scheme_.scale_dtype),
+                            info(scheme_.scale_dtype).name,
+                            scheme_.scale_dtype == DType::F16 ? "; BF16 scales can hold it" : ""));
+  const auto as_zero = [&](float value) { return std::clamp(std::nearbyint(value), 1.0f, max_code); };
+  const float middle = stored_zero ? as_zero(span > 0 ? -extremes.lowest / unit : max_code / 2)
+                                   : static_cast<float>(scheme_.type.bias);
+  const GroupRange plain{scale, middle};
+  if (factors_.size() == 1 || largest == 0) return plain;
+  if (!stored_zero) return best_of(weights, importance, unit, largest, middle, middle, plain);
+  return best_of(weights, importance, unit, largest, as_zero(middle - 1), as_zero(middle + 1), plain);
+}
+
+QuantizedMatrix find_ranges(ConstMatrixRef weight, const QuantizerOptions& options,
+                            const Eigen::VectorXf& importance) {
+  const RangeSearch search{options};
   const K k{weight.rows()};
   const std::int64_t rows = options.scheme.rows_per_group(k);
-  MatrixF scales(options.scheme.groups(k).value, weight.cols());
+  QuantizedMatrix q = make_matrix(options.scheme, k, N{weight.cols()});
   parallel_for(weight.cols(), [&](Eigen::Index n) {
-    for (Eigen::Index group = 0; group < scales.rows(); ++group)
+    for (Eigen::Index group = 0; group < q.scales.rows(); ++group)
       within(fmt::format("group {} of output {}", group, n), [&] {
-        scales(group, n) = search({weight.col(n).data() + group * rows, static_cast<std::size_t>(rows)});
+        const auto size = static_cast<std::size_t>(rows);
+        const std::span<const float> counts = importance.size() > 0
+                                                  ? std::span{importance.data() + group * rows, size}
+                                                  : std::span<const float>{};
+        const GroupRange range = search({weight.col(n).data() + group * rows, size}, counts);
+        q.scales(group, n) = range.scale;
+        if (options.scheme.zero_points == ZeroPoints::integer)
+          q.zero_points(group, n) = static_cast<std::int16_t>(range.zero);
       });
   });
-  return scales;
+  return q;
 }
 
 }  // namespace mpk

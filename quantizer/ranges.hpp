@@ -1,7 +1,8 @@
 #pragma once
-// Which scale a group gets. A scale is p * max|w| / ((2^bits - 1) / 2), rounded to what can be stored; the
-// rule is a list of candidates p and a distance that decides between them. This is the one place where scales
-// are searched.
+// Which scale, and which zero point if the scheme stores one, a group gets. A scale is p * max|w| / ((2^bits
+// - 1) / 2), with a zero point p * (max w - min w) / (2^bits - 1), rounded to what can be stored; the rule is
+// a list of candidates p (and, with zero points, the integers around where the range begins) and a distance
+// that decides between them. This is the one place where ranges are searched.
 
 #include <span>
 #include <vector>
@@ -10,23 +11,34 @@
 
 namespace mpk {
 
-class ScaleSearch {
- public:
-  explicit ScaleSearch(const QuantizerOptions& options);
+/// weight = (code - zero) * scale
+struct GroupRange {
+  float scale, zero;
+  friend bool operator==(const GroupRange&, const GroupRange&) = default;
+};
 
-  /// The scale of one group of finite weights. `importance`, if given, multiplies each weight's distance.
-  /// All-zero groups and groups too small for the scale's dtype get the smallest scale there is.
-  /// Throws Error{unsupported} if max|w| asks for a scale past the dtype's largest.
-  float operator()(std::span<const float> weights, std::span<const float> importance = {}) const;
+class RangeSearch {
+ public:
+  explicit RangeSearch(const QuantizerOptions& options);
+
+  /// The range of one group of finite weights. `importance`, if given, multiplies each weight's distance.
+  /// All-zero groups and groups too small for the scale's dtype get the smallest scale there is. Zero points
+  /// are 1 .. max_code, which every format with zero points can store.
+  /// Throws Error{unsupported} if the weights ask for a scale past the dtype's largest.
+  GroupRange operator()(std::span<const float> weights, std::span<const float> importance = {}) const;
 
  private:
-  ScalarType type_;
-  DType dtype_;
+  GroupRange best_of(std::span<const float> weights, std::span<const float> importance, float unit,
+                     float largest, float first_zero, float last_zero, GroupRange best) const;
+
+  Scheme scheme_;
   std::vector<float> factors_;  // p, the safest first; negative: the scale is
 };
 
-/// Scales of a whole weight (K, N), each group on its own: (groups, N).
-MatrixF find_scales(ConstMatrixRef weight, const QuantizerOptions& options);
+/// A matrix of this shape whose groups have their ranges, each found on its own; codes are not set.
+/// `importance` (K), if not empty, multiplies each input's distances.
+QuantizedMatrix find_ranges(ConstMatrixRef weight, const QuantizerOptions& options,
+                            const Eigen::VectorXf& importance = {});
 
 /// |error|^2.4 to within a few ulp, in multiplications only so that it vectorises; for tests and for the
 /// search.

@@ -10,19 +10,31 @@
 
 namespace mpk {
 
-/// The signed integers a code can stand for: -bias .. max_code - bias, kept as float since they are only
-/// multiplied.
+/// The signed integers a group's codes can stand for: -zero .. max_code - zero, kept as float since they are
+/// only multiplied.
 struct Levels {
   float lowest, highest;
-  constexpr explicit Levels(ScalarType type)
-      : lowest{static_cast<float>(-type.bias)}, highest{static_cast<float>(type.max_code() - type.bias)} {}
+  constexpr Levels(ScalarType type, float zero)
+      : lowest{-zero}, highest{static_cast<float>(type.max_code()) - zero} {}
+
+  float nearest(float value) const { return nearest(value, lowest, highest); }
+  std::uint8_t code(float level) const { return code(level, lowest); }
 
   /// Nearest level, half to even. Clamping first keeps the result exact and in range for every input, NaN
   /// included.
-  float nearest(float value) const { return std::nearbyint(std::max(lowest, std::min(highest, value))); }
-
-  std::uint8_t code(float level) const { return static_cast<std::uint8_t>(static_cast<int>(level - lowest)); }
+  static float nearest(float value, float lowest, float highest) {
+    return std::nearbyint(std::max(lowest, std::min(highest, value)));
+  }
+  static std::uint8_t code(float level, float lowest) {
+    return static_cast<std::uint8_t>(static_cast<int>(level - lowest));
+  }
 };
+
+/// What is subtracted from the codes of a group, in code space.
+inline float zero_of(const QuantizedMatrix& q, Eigen::Index group, Eigen::Index n) {
+  return static_cast<float>(q.scheme.zero_points == ZeroPoints::integer ? q.zero_points(group, n)
+                                                                        : q.scheme.type.bias);
+}
 
 /// The smallest scale we write. F16 subnormals are numbers like any other to a GPU; float32 ones, which BF16
 /// shares, may be flushed to zero.

@@ -166,8 +166,20 @@ void check_against_source(LayerCheck& check, const ManifestLayer& record, const 
     return;
   }
   const MatrixF decoded = dequantize(matrix);
-  check.weight_error = weight_error(original, decoded);
-  if (inputs) check.output_error = output_error(original, decoded, *inputs);
+  // What was quantized, in the order in which the scales were folded.
+  MatrixF scaled = original;
+  MatrixF scaled_inputs;
+  if (!record.input_scales.empty()) {
+    const Eigen::Map<const Eigen::ArrayXf> scales{record.input_scales.data(), scaled.rows()};
+    scaled.array().colwise() *= scales;
+    if (inputs) scaled_inputs = (inputs->array().colwise() / scales).matrix();
+  }
+  if (!record.output_scales.empty())
+    scaled.array().rowwise() /=
+        Eigen::Map<const Eigen::ArrayXf>{record.output_scales.data(), scaled.cols()}.transpose();
+  check.weight_error = weight_error(scaled, decoded);
+  if (inputs)
+    check.output_error = output_error(scaled, decoded, scaled_inputs.size() > 0 ? scaled_inputs : *inputs);
   // The same sums in the same order; only another compiler's vectorization may move the last digits.
   constexpr double kSummation = 1e-9;
   if (record.weight_error &&

@@ -1,10 +1,11 @@
 #pragma once
-// Perplexity of a checkpoint, float or packed, on a text.
+// Perplexity of a checkpoint, float or packed, on a text, and its divergence from another checkpoint.
 
 #include <filesystem>
 
 #include "cli/pipeline/progress.hpp"
 #include "model/decoder.hpp"
+#include "model/divergence.hpp"
 
 namespace mpk {
 
@@ -12,5 +13,11 @@ namespace mpk {
 /// scored alone.
 Perplexity evaluate(const std::filesystem::path& model, const std::filesystem::path& text,
                     std::int64_t seq_len, const Progress& progress = {});
+
+/// The same for two checkpoints side by side. Throws Error{bad_input} if they cut the text into different
+/// tokens.
+Comparison evaluate_against(const std::filesystem::path& model, const std::filesystem::path& reference,
+                            const std::filesystem::path& text, std::int64_t seq_len,
+                            const Progress& progress = {});
 
 }  // namespace mpk

@@ -1,19 +1,26 @@
 #include "cli/pipeline/layer_calibration.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "cli/pipeline/timer.hpp"
 
 namespace mpk {
+namespace {
 
-void LayerHessians::add(std::initializer_list<const Linear*> linears, ConstMatrixRef x) {
-  std::shared_ptr<MatrixF>& hessian = of_module_[(*linears.begin())->module];
-  if (!hessian) {
-    hessian = std::make_shared<MatrixF>(MatrixF::Zero(x.rows(), x.rows()));
-    for (const Linear* linear : linears) of_module_[linear->module] = hessian;
-  }
-  add_gram(x, *hessian);
+/// sum += x difference^T
+void add_product(const MatrixF& x, const MatrixF& difference, MatrixF& sum) {
+  if (sum.size() == 0) sum = MatrixF::Zero(x.rows(), difference.rows());
+  gemm(Op::none, Op::transpose, 1.0f, x, difference, 1.0f, sum);
 }
+
+}  // namespace
+
+/// The activations of the model quantized so far and, if it is followed, those of the float model.
+struct LayerCalibration::Streams {
+  LayerStream own;
+  std::optional<LayerStream> of_float;
+};
 
 /// Calls `work(begin, count)` for chunks of whole windows of x, small enough that a chunk's temporaries fit
 /// beside it.
@@ -23,93 +30,92 @@ void LayerCalibration::for_each_chunk(const MatrixF& x, Work work) const {
   for (Eigen::Index begin = 0; begin < x.cols(); begin += step) work(begin, std::min(step, x.cols() - begin));
 }
 
-template <class Stage>
-void LayerCalibration::forward(Stage stage) {
-  Timer timer{seconds_.forward};
-  stage();
+bool LayerCalibration::any_wanted(DecoderLayer& layer, LinearGroup group) const {
+  return std::ranges::any_of(linears_of(layer, group),
+                             [&](const Linear* linear) { return wanted_(linear->module); });
 }
 
-void LayerCalibration::see(LayerHessians& hessians, std::initializer_list<const Linear*> linears,
-                           const MatrixF& input) {
-  if (std::ranges::none_of(linears, [&](const Linear* linear) { return wanted_(linear->module); })) return;
+void LayerCalibration::see(LinearGroup group, bool wanted, Streams& streams, Eigen::Index begin,
+                           Eigen::Index count, InputStatistics& seen) {
+  const MatrixF *x = nullptr, *float_x = nullptr;
+  {
+    Timer timer{seconds_.forward};
+    x = &streams.own.input(group, begin, count);
+    if (streams.of_float) float_x = &streams.of_float->input(group, begin, count);
+  }
+  if (!wanted) return;
   Timer timer{seconds_.hessian};
-  hessians.add(linears, input);
+  if (seen.hessian.size() == 0) seen.hessian = MatrixF::Zero(x->rows(), x->rows());
+  add_gram(*x, seen.hessian);
+  if (!float_x) return;
+  add_product(*x, *float_x - *x, seen.error.shift);
+  if (adds_to_residual(group))
+    add_product(*x, streams.of_float->residual(begin, count) - streams.own.residual(begin, count),
+                seen.error.residual);
 }
 
-void LayerCalibration::quantize_wanted(std::initializer_list<Linear*> linears, const LayerHessians& hessians,
+void LayerCalibration::quantize_wanted(DecoderLayer& layer, LinearGroup group, const InputStatistics& seen,
                                        const Quantize& quantize) const {
-  for (Linear* linear : linears)
-    if (wanted_(linear->module)) quantize(*linear, hessians.of(*linear));
+  for (Linear* linear : linears_of(layer, group))
+    if (wanted_(linear->module)) quantize(*linear, seen);
 }
 
-void LayerCalibration::at_once(DecoderLayer& layer, MatrixF& x, const Quantize& quantize) {
-  LayerHessians hessians;
-  LayerStages stages{config_, layer, length_};
-  MatrixF state, input, output;
-  for_each_chunk(x, [&](Eigen::Index begin, Eigen::Index count) {
-    forward([&] {
-      state = x.middleCols(begin, count);
-      stages.attention_input(state, input);
-    });
-    see(hessians, {&layer.q, &layer.k, &layer.v}, input);
-    forward([&] { stages.attention(input, output); });
-    see(hessians, {&layer.o}, output);
-    forward([&] {
-      stages.add_attention(output, state);
-      stages.mlp_input(state, input);
-    });
-    see(hessians, {&layer.gate, &layer.up}, input);
-    forward([&] { stages.activation(input, output); });
-    see(hessians, {&layer.down}, output);
+/// observe(); if `moves_float`, float_x goes through the layer.
+GroupStatistics LayerCalibration::pass(DecoderLayer& layer, Activations& activations, bool moves_float) {
+  GroupStatistics seen;
+  // Copies of one chunk: x will pass once more, when the layer is quantized.
+  const Eigen::Index room =
+      std::min<Eigen::Index>(windows_per_chunk(config_, length_) * length_, activations.x.cols());
+  MatrixF state(activations.x.rows(), room), float_state(activations.float_x.rows(), room);
+  Streams streams{{config_, layer, length_, state}, {}};
+  if (activations.float_x.size() > 0) streams.of_float.emplace(config_, layer, length_, float_state);
+  for_each_chunk(activations.x, [&](Eigen::Index begin, Eigen::Index count) {
+    state.leftCols(count) = activations.x.middleCols(begin, count);
+    if (streams.of_float) float_state.leftCols(count) = activations.float_x.middleCols(begin, count);
+    for (std::size_t i = 0; i < kLinearGroups.size(); ++i)
+      see(kLinearGroups[i], any_wanted(layer, kLinearGroups[i]), streams, 0, count, seen[i]);
+    if (streams.of_float && moves_float) {
+      Timer timer{seconds_.forward};
+      streams.of_float->finish_at_once(0, count);
+      activations.float_x.middleCols(begin, count) = float_state.leftCols(count);
+    }
   });
-  quantize_wanted({&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}, hessians,
-                  quantize);
-  if (!is_last(layer)) forward([&] { forward_layer(config_, layer, length_, x, {}); });
+  return seen;
 }
 
-void LayerCalibration::by_stages(DecoderLayer& layer, MatrixF& x, const Quantize& quantize) {
-  LayerHessians hessians;
-  LayerStages stages{config_, layer, length_};
-  MatrixF input, output, heads(layer.o.weight.rows(), x.cols());
-  for_each_chunk(x, [&](Eigen::Index begin, Eigen::Index count) {
-    forward([&] { stages.attention_input(x.middleCols(begin, count), input); });
-    see(hessians, {&layer.q, &layer.k, &layer.v}, input);
-  });
-  quantize_wanted({&layer.q, &layer.k, &layer.v}, hessians, quantize);
-  for_each_chunk(x, [&](Eigen::Index begin, Eigen::Index count) {
-    forward([&] {
-      stages.attention_input(x.middleCols(begin, count), input);
-      stages.attention(input, output);
-      heads.middleCols(begin, count) = output;
+GroupStatistics LayerCalibration::observe(DecoderLayer& layer, Activations& activations) {
+  return pass(layer, activations, false);
+}
+
+void LayerCalibration::at_once(DecoderLayer& layer, Activations& activations, const Quantize& quantize) {
+  const GroupStatistics seen = pass(layer, activations, !is_last(layer));
+  for (std::size_t i = 0; i < kLinearGroups.size(); ++i)
+    quantize_wanted(layer, kLinearGroups[i], seen[i], quantize);
+  if (is_last(layer)) return;
+  Timer timer{seconds_.forward};
+  forward_layer(config_, layer, length_, activations.x, {});
+}
+
+void LayerCalibration::by_groups(DecoderLayer& layer, Activations& activations, const Quantize& quantize) {
+  const bool follows_float = activations.float_x.size() > 0;
+  const std::optional<DecoderLayer> float_layer = follows_float ? std::optional{layer} : std::nullopt;
+  Streams streams{{config_, layer, length_, activations.x}, {}};
+  if (follows_float) streams.of_float.emplace(config_, *float_layer, length_, activations.float_x);
+  for (const LinearGroup group : kLinearGroups) {
+    InputStatistics seen;
+    const bool wanted = any_wanted(layer, group);
+    for_each_chunk(activations.x, [&](Eigen::Index begin, Eigen::Index count) {
+      see(group, wanted, streams, begin, count, seen);
+      if (group != LinearGroup::down || !streams.of_float || is_last(layer)) return;
+      Timer timer{seconds_.forward};
+      streams.of_float->finish_at_once(begin, count);
     });
-    see(hessians, {&layer.o}, output);
-  });
-  quantize_wanted({&layer.o}, hessians, quantize);
-  for_each_chunk(x, [&](Eigen::Index begin, Eigen::Index count) {
-    forward([&] {
-      stages.add_attention(heads.middleCols(begin, count), x.middleCols(begin, count));
-      stages.mlp_input(x.middleCols(begin, count), input);
-    });
-    see(hessians, {&layer.gate, &layer.up}, input);
-  });
-  quantize_wanted({&layer.gate, &layer.up}, hessians, quantize);
-  const auto activate = [&](Eigen::Index begin,
-                            Eigen::Index count) {  // twice: keeping it would cost several times x
-    stages.mlp_input(x.middleCols(begin, count), input);
-    stages.activation(input, output);
-  };
-  for_each_chunk(x, [&](Eigen::Index begin, Eigen::Index count) {
-    forward([&] { activate(begin, count); });
-    see(hessians, {&layer.down}, output);
-  });
-  quantize_wanted({&layer.down}, hessians, quantize);
-  if (!is_last(layer))
-    for_each_chunk(x, [&](Eigen::Index begin, Eigen::Index count) {
-      forward([&] {
-        activate(begin, count);
-        stages.add_mlp(output, x.middleCols(begin, count));
-      });
-    });
+    quantize_wanted(layer, group, seen, quantize);
+  }
+  if (is_last(layer)) return;
+  Timer timer{seconds_.forward};
+  for_each_chunk(activations.x,
+                 [&](Eigen::Index begin, Eigen::Index count) { streams.own.finish(begin, count); });
 }
 
 }  // namespace mpk

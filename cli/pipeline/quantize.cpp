@@ -7,6 +7,7 @@
 
 #include "cli/pipeline/artifact_writer.hpp"
 #include "cli/pipeline/calibration.hpp"
+#include "cli/pipeline/fold_scales.hpp"
 #include "cli/pipeline/layer_calibration.hpp"
 #include "cli/pipeline/open_model.hpp"
 #include "cli/pipeline/source_plan.hpp"
@@ -15,7 +16,9 @@
 #include "model/linear_specs.hpp"
 #include "model/tokenizer/tokenizer.hpp"
 #include "packer/format/error.hpp"
+#include "packer/format/float_bits.hpp"
 #include "packer/io/sha256.hpp"
+#include "quantizer/target.hpp"
 #include "verify/weight_error.hpp"
 
 namespace mpk {
@@ -52,14 +55,19 @@ nlohmann::ordered_json recipe_json(const QuantizeJob& job) {
       {"type", name_of(scheme.type)},
       {"group_size", group_size_number(scheme)},
       {"scale_dtype", info(scheme.scale_dtype).name},
-      {"ranges", job.options.ranges == Ranges::mse ? "mse" : "minmax"},
+      {"ranges", std::ranges::find(kRangeRules, job.options.ranges, &RangeRule::ranges)->name},
       {"signed_scales", job.options.signed_scales},
   };
   if (job.method->needs_hessian) {
+    json["true_sequential"] = job.true_sequential;
+  }
+  if (job.method->minimizes_error) {
     json["act_order"] = job.options.act_order == ActOrder::fixed_groups ? "static" : "none";
     json["damp"] = job.options.damp;
-    json["true_sequential"] = job.true_sequential;
+    json["target_correction"] = job.target_correction;
     json["descent_sweeps"] = job.options.descent_sweeps;
+  }
+  if (job.method->needs_hessian) {
     json["calibration"] = {{"file", job.calibration.filename().string()},
                            {"sha256", sha256_of_file(job.calibration)},
                            {"samples", job.samples},
@@ -142,12 +150,15 @@ class Run {
     return model;
   }
 
+  bool corrects_targets() const { return job_.method->minimizes_error && job_.target_correction > 0; }
+
   void load_windows() {
     if (progress_) progress_("read calibration", 0, 1, "");
     windows_ = calibration_windows(load_tokens(job_.calibration, model_.checkpoint.directory()), job_.samples,
                                    job_.seq_len, job_.seed);
     Timer timer{report_.seconds.calibration.forward};
-    x_ = decoder_.embed(windows_);
+    activations_.x = decoder_.embed(windows_);
+    if (corrects_targets()) activations_.float_x = activations_.x;
   }
 
   void open_artifacts(const fs::path& staging) {
@@ -171,22 +182,59 @@ class Run {
       return;
     }
     LayerCalibration calibration{model_.config, job_.seq_len, wanted, report_.seconds.calibration};
-    const auto quantize = [&](Linear& linear, const MatrixF& hessian) { quantize_linear(linear, &hessian); };
+    folded_ = {};
+    if (job_.method->scales_inputs) fold(layer, calibration);
+    const auto quantize = [&](Linear& linear, const InputStatistics& seen) {
+      quantize_linear(linear, &seen);
+    };
     if (job_.true_sequential)
-      calibration.by_stages(layer, x_, quantize);
+      calibration.by_groups(layer, activations_, quantize);
     else
-      calibration.at_once(layer, x_, quantize);
+      calibration.at_once(layer, activations_, quantize);
   }
 
-  void quantize_linear(Linear& linear, const MatrixF* hessian) {
+  void fold(DecoderLayer& layer, LayerCalibration& calibration) {
+    const GroupStatistics seen = calibration.observe(layer, activations_);
+    {
+      Timer timer{report_.seconds.solve};
+      folded_ = fold_awq_scales(
+          layer, model_.config, seen,
+          [&](const std::string& module) {
+            const auto it = plan_.layers.find(module);
+            return it == plan_.layers.end() ? std::nullopt : std::optional{it->second.scheme};
+          },
+          [&](const std::string& name) { return model_.checkpoint.tensor(name).dtype; }, job_.options);
+    }
+    Timer timer{report_.seconds.write};
+    for (const auto& [name, values] : folded_.norms) {
+      const TensorView source = model_.checkpoint.tensor(name);
+      Tensor tensor{source.dtype, source.shape, std::vector<std::byte>(source.data.size())};
+      for (Eigen::Index i = 0; i < values.size(); ++i)
+        store_rounded(values(i), tensor.dtype,
+                      tensor.data.data() + static_cast<std::size_t>(i) * bytes_of(tensor.dtype));
+      for (auto& artifact : artifacts_) artifact->writer.write(name, tensor.view());
+      SourceTensor& record = *std::ranges::find(plan_.tensors, name, &SourceTensor::name);
+      record.fate = Fate::rescaled;
+      record.reason = "divided by the input scales of the layers that read it";
+    }
+  }
+
+  /// `seen` is null for methods that need no data.
+  QuantizedLinear solve(const Linear& linear, const InputStatistics* seen, const QuantizerOptions& options) {
+    Timer timer{report_.seconds.solve};
+    if (!seen) return job_.method->run({linear.weight, nullptr}, options);
+    if (!corrects_targets()) return job_.method->run({linear.weight, &seen->hessian}, options);
+    const MatrixF target =
+        corrected_target(linear.weight, seen->hessian, seen->error, job_.target_correction, options.damp);
+    return job_.method->run({target, &seen->hessian}, options);
+  }
+
+  void quantize_linear(Linear& linear, const InputStatistics* seen) {
     within("module " + linear.module, [&] {
       const PlannedLayer& planned = plan_.layers.at(linear.module);
       QuantizerOptions options = job_.options;
       options.scheme = planned.scheme;
-      const QuantizedLinear result = [&] {
-        Timer timer{report_.seconds.solve};
-        return job_.method->run({linear.weight, hessian}, options);
-      }();
+      const QuantizedLinear result = solve(linear, seen, options);
       MatrixF decoded = dequantize(result.matrix);
       ManifestLayer record{linear.module,
                            planned.scheme,
@@ -195,9 +243,13 @@ class Run {
                            {},
                            sha256_of_codes(result.matrix.codes),
                            weight_error(linear.weight, decoded)};
-      if (hessian) {
+      if (seen) {
         record.relative_loss = result.relative_loss;
         record.damp = result.damp;
+      }
+      if (const auto it = folded_.linears.find(linear.module); it != folded_.linears.end()) {
+        record.input_scales = it->second.inputs;
+        record.output_scales = it->second.outputs;
       }
       linear.weight = std::move(decoded);
       Timer timer{report_.seconds.write};
@@ -243,7 +295,8 @@ class Run {
   Decoder decoder_;
   SourcePlan plan_;
   std::vector<std::int32_t> windows_;
-  MatrixF x_;  ///< (hidden, M): the calibration tokens' state before the layer whose turn it is
+  FoldedLayer folded_;       ///< of the layer whose turn it is
+  Activations activations_;  ///< before the layer whose turn it is
   std::vector<std::unique_ptr<OpenArtifact>> artifacts_;
   QuantizeReport report_;
 };

@@ -27,6 +27,7 @@ struct QuantizeJob {
   std::filesystem::path calibration;  ///< text or token file; needed by methods with a Hessian
   std::int64_t samples = 128, seq_len = 512;
   bool true_sequential = false;  ///< calibrate o on the quantized q, k, v, and so on inside each layer too
+  double target_correction = 0;  ///< strength of corrected_target; 0: the float model is not followed
   std::optional<std::uint64_t> seed;  ///< draw the windows instead of taking the first ones
   std::uint64_t max_shard_bytes = 5'000'000'000;
 };

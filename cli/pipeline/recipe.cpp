@@ -20,10 +20,15 @@ std::int64_t parse_integer(std::string_view text, const std::string& context) {
 
 }  // namespace
 
-ScalarType symmetric_type(int bits) {
-  if (bits == 4) return kU4B8;
-  if (bits == 8) return kU8B128;
+int checked_bits(std::int64_t bits) {
+  if (bits == 4 || bits == 8) return static_cast<int>(bits);
   throw Error{ErrorKind::usage, fmt::format("{} bits: Marlin stores 4 or 8", bits)};
+}
+
+Scheme with_codes(Scheme scheme, int bits, bool asymmetric) {
+  scheme.type = asymmetric ? unsigned_integer(bits) : symmetric_integer(bits);
+  scheme.zero_points = asymmetric ? ZeroPoints::integer : ZeroPoints::implied;
+  return scheme;
 }
 
 std::optional<GroupSize> group_size_from(std::int64_t value) {
@@ -46,24 +51,31 @@ LayerOverride parse_layer_override(const std::string& text) {
   const std::string context = fmt::format("--layer '{}'", text);
   const auto equals = text.rfind('=');
   if (equals == std::string::npos || equals == 0)
-    throw Error{ErrorKind::usage, context + ": expected REGEX=bits:8,group:64"};
-  LayerOverride result{text, parse_regex(text.substr(0, equals), "--layer"), {}, {}};
+    throw Error{ErrorKind::usage, context + ": expected REGEX=bits:8,group:64,asymmetric:1"};
+  LayerOverride result{text, parse_regex(text.substr(0, equals), "--layer"), {}, {}, {}};
   std::string_view rest = std::string_view{text}.substr(equals + 1);
   while (!rest.empty()) {
     const std::string_view item = rest.substr(0, rest.find(','));
     rest.remove_prefix(std::min(rest.size(), item.size() + 1));
     const auto colon = item.find(':');
     const std::string_view key = item.substr(0, colon);
-    if (colon == std::string_view::npos || (key != "bits" && key != "group"))
-      throw Error{ErrorKind::usage, fmt::format("{}: \"{}\" is neither bits:N nor group:N", context, item)};
+    if (colon == std::string_view::npos || (key != "bits" && key != "group" && key != "asymmetric"))
+      throw Error{ErrorKind::usage,
+                  fmt::format("{}: \"{}\" is none of bits:N, group:N, asymmetric:0 or 1", context, item)};
     const std::int64_t value = parse_integer(item.substr(colon + 1), context);
-    if (key == "bits")
-      result.type = within(context, [&] { return symmetric_type(static_cast<int>(value)); });
-    else
-      result.group_size = within(context, [&] { return group_size_from(value); });
+    within(context, [&] {
+      if (key == "bits")
+        result.bits = checked_bits(value);
+      else if (key == "group")
+        result.group_size = group_size_from(value);
+      else if (value == 0 || value == 1)
+        result.asymmetric = value == 1;
+      else
+        throw Error{ErrorKind::usage, fmt::format("asymmetric:{} is neither 0 nor 1", value)};
+    });
   }
-  if (!result.type && !result.group_size)
-    throw Error{ErrorKind::usage, context + ": says neither bits nor group"};
+  if (!result.bits && !result.asymmetric && !result.group_size)
+    throw Error{ErrorKind::usage, context + ": says neither bits nor group nor asymmetric"};
   return result;
 }
 
@@ -73,7 +85,9 @@ std::optional<Scheme> Recipe::scheme_of(const std::string& module) const {
   Scheme result = scheme;
   for (const auto& row : overrides)
     if (std::regex_search(module, row.pattern)) {
-      if (row.type) result.type = *row.type;
+      if (row.bits || row.asymmetric)
+        result = with_codes(result, row.bits.value_or(result.type.bits),
+                            row.asymmetric.value_or(result.zero_points == ZeroPoints::integer));
       if (row.group_size) result.group_size = *row.group_size;
     }
   return result;

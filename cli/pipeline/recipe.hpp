@@ -11,11 +11,12 @@
 
 namespace mpk {
 
-/// One --layer 'REGEX=bits:8,group:64'.
+/// One --layer 'REGEX=bits:8,group:64,asymmetric:1'.
 struct LayerOverride {
   std::string text;  ///< as given, for messages and the manifest
   std::regex pattern;
-  std::optional<ScalarType> type;
+  std::optional<int> bits;
+  std::optional<bool> asymmetric;  ///< codes with zero points
   std::optional<std::optional<GroupSize>> group_size;
 };
 
@@ -23,8 +24,10 @@ struct LayerOverride {
 LayerOverride parse_layer_override(const std::string& text);
 std::regex parse_regex(const std::string& text, const std::string& option);
 
-/// The symmetric type of a number of bits. Throws Error{usage} for anything but 4 and 8.
-ScalarType symmetric_type(int bits);
+/// Throws Error{usage} for anything but 4 and 8.
+int checked_bits(std::int64_t bits);
+/// `scheme` with codes of so many bits, symmetric or with integer zero points.
+Scheme with_codes(Scheme scheme, int bits, bool asymmetric);
 /// -1: one scale per column.
 std::optional<GroupSize> group_size_from(std::int64_t value);
 

@@ -31,6 +31,8 @@ void compare_sources(const Manifest& manifest, const Checkpoint& artifact, const
     else if (tensor.fate == Fate::copied &&
              (!artifact.contains(tensor.name) || sha256(artifact.tensor(tensor.name).data) != tensor.sha256))
       failures.push_back(fmt::format("tensor {}: no copy of the source's", tensor.name));
+    else if (tensor.fate == Fate::rescaled && !artifact.contains(tensor.name))
+      failures.push_back(fmt::format("tensor {}: missing", tensor.name));
   }
   if (source.names().size() != manifest.source.size())
     failures.push_back(fmt::format("the source has {} tensors, {} when it was read", source.names().size(),

@@ -10,7 +10,7 @@ namespace mpk {
 namespace {
 
 constexpr Eigen::Index kBlock = 128;  // columns finished at a time
-constexpr Eigen::Index kStrip = 64;   // rows of a panel one thread solves at a time
+constexpr Eigen::Index kStrip = 64;   // rows of a panel, or right sides, one thread solves at a time
 
 /// The upper factor of one diagonal block, empty if it has none. Reversing rows and columns turns it into the
 /// ordinary lower factor.
@@ -49,6 +49,15 @@ bool factor_upper(MatrixRef h) {
     end = begin;
   }
   return true;
+}
+
+void solve_by_factor(const MatrixF& r, MatrixRef b) {
+  const auto factor = r.triangularView<Eigen::Upper>();
+  parallel_for_chunks(b.cols(), kStrip, [&](Eigen::Index begin, Eigen::Index end) {
+    auto strip = b.middleCols(begin, end - begin);
+    factor.solveInPlace(strip);
+    factor.transpose().solveInPlace(strip);
+  });
 }
 
 }  // namespace mpk

@@ -17,4 +17,7 @@ namespace mpk {
 /// False if h is not positive definite to working precision; `h` is then unspecified.
 [[nodiscard]] bool factor_upper(MatrixRef h);
 
+/// b <- (R R^T)^-1 b for the factor R (K, K) of factor_upper and b (K, N).
+void solve_by_factor(const MatrixF& r, MatrixRef b);
+
 }  // namespace mpk

@@ -73,12 +73,50 @@ TEST_CASE("quantize, verify, eval and inspect end to end", "[command-line]") {
   REQUIRE(red.out.find("SHA-256 differs") != std::string::npos);
 }
 
+TEST_CASE("a recipe file sets what the command line does not, and an artifact's own makes it again",
+          "[command-line]") {
+  const test::ScratchDir dir;
+  test::write_tiny_model(dir / "float");
+  test::write_tokens(dir / "tokens.jsonl", 8 * 16);
+  test::write_file(dir / "recipe.json",
+                   R"({"bits": 8, "group_size": 64, "signed_scales": false, "ignore": ["layers.0.*q_proj"],
+                       "layer": ["down_proj=bits:4", "up_proj=asymmetric:1"], "descent_sweeps": 1,
+                       "calibration": {"samples": 8, "seq_len": 16}})");
+  const auto quantize = [&](const std::string& recipe, const std::string& out, const std::string& more) {
+    const Outcome outcome = run(dir, fmt::format("quantize {}/float -o {}/{} --recipe {}/{} --calibration "
+                                                 "{}/tokens.jsonl --device cpu {}",
+                                                 dir.path().string(), dir.path().string(), out,
+                                                 dir.path().string(), recipe, dir.path().string(), more));
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return read_manifest(dir / out);
+  };
+  const Manifest first = quantize("recipe.json", "first", "--group-size 32");
+  const auto& recipe = first.recipe;
+  REQUIRE(recipe.at("type") == "u8b128");
+  REQUIRE(recipe.at("group_size") == 32);  // the command line wins
+  REQUIRE(recipe.at("signed_scales") == false);
+  REQUIRE(recipe.at("true_sequential") == true);  // the default stays
+  REQUIRE(recipe.at("descent_sweeps") == 1);
+  REQUIRE(recipe.at("ignore").size() == 1);
+  REQUIRE(recipe.at("layer").size() == 2);
+  REQUIRE(first.layers.size() == 13);
+
+  const Manifest again = quantize("first/marlin_pack.json", "again", "");
+  REQUIRE(again.recipe == first.recipe);
+  REQUIRE(test::read_file(dir / "first" / "model.safetensors") ==
+          test::read_file(dir / "again" / "model.safetensors"));
+}
+
 TEST_CASE("each kind of failure has its exit code and one clear message", "[command-line]") {
   const test::ScratchDir dir;
   test::write_tiny_model(dir / "float");
   test::write_tokens(dir / "tokens.jsonl", 8 * 16);
   const std::string model = (dir / "float").string(), out = (dir / "out").string(),
                     tokens = (dir / "tokens.jsonl").string();
+  test::write_file(dir / "unknown.json", R"({"group": 64})");
+  test::write_file(dir / "wrong.json", R"({"group_size": 100})");
+  const std::string rtn = "quantize " + model + " -o " + out + " --method rtn --recipe ";
   struct Case {
     std::string arguments;
     int code;
@@ -95,6 +133,9 @@ TEST_CASE("each kind of failure has its exit code and one clear message", "[comm
       {"quantize " + model + " -o " + out + " --calibration " + (dir / "no.txt").string(), 3, "no.txt"},
       {"quantize " + model + " -o " + out + " --format marlin-original --method rtn", 4, "marlin-original"},
       {"quantize " + model + " -o " + (dir / "a" / "b").string() + " --method rtn", 6, ""},
+      {rtn + (dir / "unknown.json").string(), 2, "unknown key \"group\"; there are method, bits"},
+      {rtn + (dir / "wrong.json").string(), 2, "\"group_size\""},
+      {rtn + tokens, 3, "tokens.jsonl"},
       {"verify " + model, 3, "marlin_pack.json"},
       {"verify", 2, "artifact"},
       {"eval " + model + " --text " + (dir / "no.txt").string(), 3, "no.txt"},

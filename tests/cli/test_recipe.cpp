@@ -19,13 +19,28 @@ TEST_CASE("the last matching override wins, ignore beats both", "[recipe]") {
 }
 
 TEST_CASE("an override may contain '=' in its pattern", "[recipe]") {
-  REQUIRE(parse_layer_override("a(?=b)=bits:8").type == kU8B128);
+  REQUIRE(parse_layer_override("a(?=b)=bits:8").bits == 8);
+}
+
+TEST_CASE("an override turns zero points on and off and keeps the rest", "[recipe]") {
+  Recipe recipe;
+  recipe.scheme.group_size = GroupSize{128};
+  recipe.overrides.push_back(parse_layer_override("proj=asymmetric:1"));
+  recipe.overrides.push_back(parse_layer_override("v_proj=bits:8"));
+  recipe.overrides.push_back(parse_layer_override("o_proj=asymmetric:0"));
+  Scheme expected = recipe.scheme;
+  REQUIRE(recipe.scheme_of("o_proj") == expected);
+  expected.type = kU4;
+  expected.zero_points = ZeroPoints::integer;
+  REQUIRE(recipe.scheme_of("q_proj") == expected);
+  expected.type = kU8;
+  REQUIRE(recipe.scheme_of("v_proj") == expected);
 }
 
 TEST_CASE("overrides that say nothing or nonsense are refused", "[recipe]") {
-  for (const char* text :
-       {"", "down_proj", "=bits:4", "down=", "down=bits", "down=bits:5", "down=bits:x", "down=bits:4x",
-        "down=group:100", "down=size:4", "do(wn=bits:4", "down=bits:99999999999999999999"}) {
+  for (const char* text : {"", "down_proj", "=bits:4", "down=", "down=bits", "down=bits:5", "down=bits:x",
+                           "down=bits:4x", "down=group:100", "down=size:4", "down=asymmetric:2",
+                           "do(wn=bits:4", "down=bits:99999999999999999999"}) {
     CAPTURE(text);
     REQUIRE(test::error_of([&] { parse_layer_override(text); }).value().kind() == ErrorKind::usage);
   }

@@ -14,7 +14,8 @@ double damped_loss(const QuantizedMatrix& q, const test::Layer& layer, double da
 TEST_CASE("descent never raises the loss, whatever it starts from", "[descent]") {
   const std::int64_t group = GENERATE(0, 6, 32, 128, 192);
   QuantizerOptions options;
-  options.scheme.type = GENERATE(kU4B8, kU8B128);
+  options.scheme.type = GENERATE(kU4B8, kU8B128, kU4);
+  if (options.scheme.type == kU4) options.scheme.zero_points = ZeroPoints::integer;
   options.scheme.scale_dtype = GENERATE(DType::F16, DType::BF16);
   options.signed_scales = GENERATE(false, true);
   if (group) options.scheme.group_size = GroupSize{group};
@@ -32,9 +33,26 @@ TEST_CASE("descent never raises the loss, whatever it starts from", "[descent]")
     if (sweep == 0) REQUIRE(now < loss);
     loss = now;
   }
+  REQUIRE((options.signed_scales || (q.scales.array() > 0).all()));
   REQUIRE(q.codes.maxCoeff() <= options.scheme.type.max_code());
   REQUIRE(q.scales.unaryExpr([&](float s) { return representable_scale(s, options.scheme.scale_dtype); }) ==
           q.scales);
+}
+
+TEST_CASE("a scale that is far off is refitted, a group's and a column's", "[descent]") {
+  const std::int64_t group = GENERATE(0, 32);
+  QuantizerOptions options;
+  options.scheme.type = GENERATE(kU4B8, kU8B128);
+  if (group) options.scheme.group_size = GroupSize{group};
+  const test::Layer layer = test::random_layer(256, 20, test::seed());
+  QuantizedMatrix q = gptq(layer.view(), options).matrix;
+  q.scales = (q.scales * 1.25f).unaryExpr([](float s) { return representable_scale(s, DType::F16); });
+  const double spoiled = damped_loss(q, layer, 0);
+  const MatrixF scales = q.scales;
+  descend(q, layer.weight, layer.hessian, 0, 2);
+  CAPTURE(group, options.scheme.type.bits);
+  REQUIRE(damped_loss(q, layer, 0) < 0.5 * spoiled);
+  REQUIRE(q.scales.sum() < 0.9f * scales.sum());
 }
 
 TEST_CASE("no single code of a converged output can be bettered", "[descent]") {

@@ -54,6 +54,25 @@ TEST_CASE("gptq loses less than rounding with the same ranges", "[gptq]") {
   REQUIRE(gptq(layer.view(), options).relative_loss < rounded.relative_loss);
 }
 
+TEST_CASE("zero points: gptq loses less than rounding, and less than symmetric codes where weights lean",
+          "[gptq]") {
+  QuantizerOptions options = with_order(GENERATE(ActOrder::none, ActOrder::fixed_groups));
+  options.scheme.type = GENERATE(kU4, kU8);
+  options.scheme.zero_points = ZeroPoints::integer;
+  test::Layer layer = test::random_layer(256, 33, test::seed());
+  layer.weight.array() += 0.05f;
+  const QuantizedLinear solved = gptq(layer.view(), options), rounded = rtn(layer.view(), options);
+  const QuantizedMatrix& q = solved.matrix;
+  REQUIRE((q.zero_points.rows() == 8 && q.zero_points.cols() == 33));
+  REQUIRE((q.zero_points.minCoeff() >= 1 && q.zero_points.maxCoeff() <= options.scheme.type.max_code()));
+  REQUIRE(q.codes.maxCoeff() <= options.scheme.type.max_code());
+  REQUIRE(test::near(solved.relative_loss, test::relative_loss(q, layer), 1e-3));
+  REQUIRE(solved.relative_loss < rounded.relative_loss);
+  options.scheme.type = symmetric_integer(options.scheme.type.bits);
+  options.scheme.zero_points = ZeroPoints::implied;
+  REQUIRE(solved.relative_loss < gptq(layer.view(), options).relative_loss);
+}
+
 TEST_CASE("without correlation gptq is rounding", "[gptq]") {
   test::Layer layer = test::random_layer(256, 10, test::seed());
   layer.hessian = MatrixF(layer.hessian.diagonal().asDiagonal());

@@ -34,6 +34,14 @@ TEST_CASE("unknown codes and scale types are refused", "[refusals]") {
                         check_scheme({kU4B8, {}, DType::F32}, K{64});
                       }),
                       ErrorKind::unsupported, "F32");
+  test::require_error(test::error_of([] {
+                        check_scheme({kU4, {}, DType::F16}, K{64});
+                      }),
+                      ErrorKind::unsupported, "u4 codes need integer zero points");
+  test::require_error(test::error_of([] {
+                        check_scheme({kU4B8, {}, DType::F16, ZeroPoints::integer}, K{64});
+                      }),
+                      ErrorKind::unsupported, "no stored zero points");
 }
 
 TEST_CASE("every method refuses weights and Hessians that are not numbers, and says where", "[refusals]") {

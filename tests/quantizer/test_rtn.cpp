@@ -31,7 +31,7 @@ TEST_CASE("rtn errs by half a step at most where it does not clip", "[rtn]") {
 }
 
 TEST_CASE("rounding goes half to even", "[rtn]") {
-  const Levels levels{kU4B8};
+  const Levels levels{kU4B8, 8};
   REQUIRE(levels.nearest(0.5f) == 0);
   REQUIRE(levels.nearest(1.5f) == 2);
   REQUIRE(levels.nearest(-2.5f) == -2);
