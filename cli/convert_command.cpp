@@ -102,7 +102,7 @@ void add_common(CLI::App& cmd, ConvertOptions& o) {
       ->transform(CLI::AsSizeValue(true))
       ->capture_default_str();
   cmd.add_option("--memory", o.memory,
-                 "bound on finished tensors that wait to be written; default: the largest tensor and 100 MB")
+                 "bound on finished tensors that wait to be written; default: the largest tensor and 64 MiB")
       ->transform(CLI::AsSizeValue(true));
   cmd.add_flag("--check,!--no-check", o.check,
                "read everything back from its packed bytes in flight (default)");

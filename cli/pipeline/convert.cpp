@@ -313,9 +313,9 @@ class Conversion {
 
   // ---- the work
 
-  /// Finished tensors may wait up to this size: with the source's and the next one's bytes in memory as well,
-  /// about twice the largest tensor and a fixed sum.
-  std::uint64_t budget() const { return largest_tensor(source_.checkpoint()) + kFixedMemoryBytes; }
+  /// Finished tensors may wait up to this size, the next one's own included: with the source's bytes in
+  /// memory as well, about twice the largest tensor and a fixed sum.
+  std::uint64_t budget() const { return largest_tensor(source_.checkpoint()) + kWaitingMemoryBytes; }
 
   void convert_unit(std::size_t index, WriteQueue& queue) {
     const LayerUnit& unit = units_[index];

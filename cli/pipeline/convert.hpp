@@ -74,8 +74,11 @@ ConvertReport run_convert(const ConvertJob& job, const ConvertProof& prove = {},
 
 // What a plan has to know of the work.
 
-/// Besides twice the largest tensor a conversion holds about this much.
-inline constexpr std::uint64_t kFixedMemoryBytes = std::uint64_t{100} << 20;
+/// Finished tensors may wait for the disk up to the size of the largest one and this.
+inline constexpr std::uint64_t kWaitingMemoryBytes = std::uint64_t{64} << 20;
+/// Besides twice the largest tensor a conversion holds about this much: what waits, pieces of layers, the
+/// program.
+inline constexpr std::uint64_t kFixedMemoryBytes = std::uint64_t{180} << 20;
 /// The bytes of the largest tensor.
 std::uint64_t largest_tensor(const Checkpoint& checkpoint);
 /// Has an artifact of family `target` a place for this companion? `restores`: it is the source's own family.
