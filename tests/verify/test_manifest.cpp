@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "packer/format/error.hpp"
 #include "packer/manifest.hpp"
 #include "tests/support/catch.hpp"
@@ -60,6 +62,30 @@ TEST_CASE("ranks and rows that cannot be are refused", "[manifest]") {
   REQUIRE_THROWS_AS(parse_manifest(serialize(manifest)), Error);
   manifest = example();
   manifest.layers[2].fold->g_idx[1] = -5;
+  REQUIRE_THROWS_AS(parse_manifest(serialize(manifest)), Error);
+}
+
+TEST_CASE(
+    "folded scales survive the file; too few of them, or ones that nothing can be divided by, are refused",
+    "[manifest]") {
+  Manifest manifest = example();
+  ManifestLayer& layer = manifest.layers[0];
+  layer.input_scales.assign(256, 0.75f);
+  layer.input_scales[3] = -1.25e-3f;
+  layer.output_scales.assign(64, 2.0f);
+  manifest.source[1].fate = Fate::rescaled;
+  const std::string text = serialize(manifest);
+  const Manifest back = parse_manifest(text);
+  REQUIRE(serialize(back) == text);
+  REQUIRE(back.layers[0].input_scales == layer.input_scales);
+  REQUIRE(back.layers[0].output_scales == layer.output_scales);
+  REQUIRE(back.source[1].fate == Fate::rescaled);
+
+  const int fault = GENERATE(0, 1, 2);
+  if (fault == 0) layer.input_scales.pop_back();
+  if (fault == 1) layer.output_scales[7] = 0;
+  if (fault == 2) layer.input_scales[0] = std::numeric_limits<float>::infinity();
+  CAPTURE(fault);
   REQUIRE_THROWS_AS(parse_manifest(serialize(manifest)), Error);
 }
 
