@@ -1,14 +1,23 @@
 #pragma once
-// How far an output of the GEMM may lie from sum_k a * w, w = (code - bias) * scale taken exactly. A bound,
-// not an estimate: it follows from the roundings that gemm.hpp lists, K and the magnitudes of the data.
+// How far an output of the GEMM may lie from sum_k a * w [+ bias], w = (code - zero) * scale [* global scale]
+// taken exactly. A bound, not an estimate: it follows from the roundings that gemm.hpp lists, K and the
+// magnitudes of the data.
 //
-// u16 = 2^-11 is the unit roundoff of float16, e16 = 2^-25 half the gap between its subnormals: rounding x to
-// float16 moves it by at most u16 |x| + e16. Write P = sum a * w (exact), S = sum |a| * |w|, A = sum |a|.
+// F is the type of activations and outputs, u its unit roundoff (f16 2^-11, bf16 2^-8) and e half the gap
+// between its subnormals (2^-25, 2^-134): rounding x to F moves it by at most u |x| + e. Write P = sum a * w
+// (exact), S = sum |a| * |w|, A = sum |a|. Two things are taken for granted: every weight is a finite number
+// of F, and no sum, in the units in which it is made, leaves the range of float32 (in f16 none can; in bf16
+// none does while activations stay below 2^64).
 //
 // 1. Weights
-//    Grouped: each weight is off by at most u16 |w| + e16, so the sum is off by at most u16 S + e16 A, and
-//    what is summed has magnitudes of at most S' = (1 + u16) S + e16 A. One scale per column: exact and S' =
-//    S; the sums are then in units of |scale|, which changes no relative error.
+//    Integers and e4m3 in groups: each weight is off by at most u |w| + e, so the sum is off by at most u S +
+//    e A, and what is summed has magnitudes of at most S' = (1 + u) S + e A. (Kernels that leave scales to
+//    the sums of a group do not round here, and see below.)
+//    One scale per column: exact and S' = S; the sums are then in units of |scale|, which changes no relative
+//    error.
+//    nvfp4: exact, by its values: 2 times 4 significant bits, all of 2^-17 .. 21 in f16 and, with scales of
+//    2^-6 or 0, of 2^0 .. 2^19 in bf16. In units of the global scale.
+//    mxfp4: exact but for the scale byte 0, which decodes to 0 and means 2^-127: 6 * 2^-127 A.
 //
 // 2. Sums
 //    One mma adds 16 exact products to an accumulator, inside the chip in blocks of products, each together
@@ -16,43 +25,77 @@
 //    bit and added, and the result is cut off likewise. With cut = 2^-23, a block of b products costs b + 1
 //    cuts for its addends and one for its result, each at most cut times the magnitude summed so far. Blocks
 //    of 4, 8 or 16 products (all that was ever observed, compute capability 7.0 to 9.0) make 4 * 6, 2 * 10 or
-//    1 * 18 cuts: at most 24 an mma, and n = 24 ceil(K / 16) along a chain.
+//    1 * 18 cuts: at most 24 an mma, and n = 24 ceil(K / 16) along a chain. wgmma has the same sums.
 //    Splitting the chain into p partial sums adds p - 1 float32 additions and takes at least as many mmas out
-//    of the longest path; an addition (2^-24) costs less than an mma, so n covers every split. The magnitude
-//    summed so far grows by the errors themselves: n cut / (1 - n cut) of S' in all. Nothing underflows in
-//    float32: every addend is a multiple of 2^-48.
+//    of the longest path; an addition (2^-24) costs less than an mma, so n covers every split. It covers
+//    scales on sums, too: every group but one takes its mmas, two at least, off the chain and puts one fused
+//    multiply-add (2^-24) there. The magnitude summed so far grows by the errors themselves: n cut / (1 - n
+//    cut) of S' in all.
+//    In f16 nothing underflows: every addend is a multiple of 2^-48. In bf16 each of the K products, n cuts
+//    and K additions may lose what is smaller than the smallest normal float32: (n + 2 K) 2^-126.
 //
 // 3. Output
-//    One scale per column: a float32 product, 2^-24 of the value, counted as one more cut. Then float16: u16
-//    |value| + e16, with |value| <= |P| + the errors so far.
+//    One scale per column, a global scale: a float32 product each, 2^-24 of the value, counted as one more
+//    cut. So is the product with the global scale that a float32 weight has which the output is compared
+//    with. A bias: a float32 addition, 2^-24 of the sum. Then F: u |value| + e, with |value| <= |P + bias| +
+//    the errors so far.
 //
-// From 65520 on a float16 is infinite. If |P| + bound reaches that, infinity is a correct output and so is
-// the bound.
+// A value that rounds beyond the largest number of F is infinite there. If |P + bias| + bound reaches that,
+// infinity is a correct output and so is the bound.
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
 
-#include "packer/format/units.hpp"
+#include "kernels/gemm.hpp"
 
 namespace mpk {
 
-/// `product` = P, `magnitude` = S, `sum_abs_activations` = A. `grouped`: more than one scale per column.
-inline double gemm_error_bound(K k, bool grouped, double product, double magnitude,
-                               double sum_abs_activations) {
-  constexpr double kHalfUlp16 = 0x1p-11, kHalfSubnormal16 = 0x1p-25, kCut = 0x1p-23, kInfinityFrom = 65520.0;
-  constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  const double weights = grouped ? kHalfUlp16 * magnitude + kHalfSubnormal16 * sum_abs_activations : 0.0;
+/// Which of the roundings a product has.
+struct GemmRoundings {
+  Float output = Float::f16;
+  bool weights = false;      ///< each weight is rounded
+  double lost_weight = 0.0;  ///< what decoding may leave out of a weight
+  int products = 0;          ///< of the finished sum, and with the global scale of what it is compared with
+};
+constexpr GemmRoundings roundings_of(Weight weight, Float activations, bool grouped) {
+  return {
+      .output = activations,
+      .weights = grouped && !is_fp4(weight),
+      .lost_weight = weight == Weight::mxfp4 ? 6 * 0x1p-127 : 0.0,
+      .products = (grouped ? 0 : 1) + (weight == Weight::nvfp4 ? 2 : 0),
+  };
+}
+inline GemmRoundings roundings_of(const LayerShape& layer) {
+  return roundings_of(layer.weight, layer.activations, layer.grouped());
+}
+
+/// `product` = P, `magnitude` = S, `sum_abs_activations` = A.
+inline double gemm_error_bound(const GemmRoundings& roundings, K k, double product, double magnitude,
+                               double sum_abs_activations, double bias = 0.0) {
+  constexpr double kCut = 0x1p-23, kInfinity = std::numeric_limits<double>::infinity();
+  const bool f16 = roundings.output == Float::f16;
+  const double u = f16 ? 0x1p-11 : 0x1p-8, e = f16 ? 0x1p-25 : 0x1p-134;
+  const double infinity_from = f16 ? 65520.0 : (2.0 - 0x1p-8) * 0x1p127;
+
+  const double weights = (roundings.weights ? u * magnitude + e * sum_abs_activations : 0.0) +
+                         roundings.lost_weight * sum_abs_activations;
   const double summed = magnitude + weights;
 
-  const auto mmas = static_cast<double>((k.value + 15) / 16);
-  const double cuts = (24.0 * mmas + (grouped ? 0.0 : 1.0)) * kCut;
+  const auto rows = static_cast<double>(k.value), mmas = static_cast<double>((k.value + 15) / 16);
+  const double cuts = (24.0 * mmas + roundings.products) * kCut;
   if (!(cuts < 1.0)) return kInfinity;
-  const double before_output = weights + cuts / (1.0 - cuts) * summed;
+  const double underflow = f16 ? 0.0 : (24.0 * mmas + 2.0 * rows) * 0x1p-126;
+  const double before_bias = weights + cuts / (1.0 - cuts) * summed + underflow;
 
-  const double value = std::abs(product) + before_output;
-  const double bound = before_output + kHalfUlp16 * value + kHalfSubnormal16;
-  return std::abs(product) + bound < kInfinityFrom ? bound : kInfinity;
+  const double sum = std::abs(product + bias) + before_bias;
+  const double before_output = before_bias + (bias != 0.0 ? 0x1p-24 * sum : 0.0);
+  const double bound = before_output + u * (std::abs(product + bias) + before_output) + e;
+  return std::abs(product + bias) + bound < infinity_from ? bound : kInfinity;
+}
+inline double gemm_error_bound(const LayerShape& layer, double product, double magnitude,
+                               double sum_abs_activations, double bias = 0.0) {
+  return gemm_error_bound(roundings_of(layer), layer.k, product, magnitude, sum_abs_activations, bias);
 }
 
 }  // namespace mpk

@@ -1,6 +1,8 @@
 #pragma once
 // What a family of kernels says of itself to gemm.cpp. To add one: a folder, and its row in gemm.cpp.
 
+#include <algorithm>
+#include <array>
 #include <string>
 
 #include "kernels/gemm.hpp"
@@ -30,6 +32,15 @@ std::string describe(const LayerShape& layer);
 /// out (M, K)[i] = in[perm[i]] in every row: activations in the order in which an act_order layer is stored.
 void gather_columns(const std::uint16_t* in, const std::int32_t* perm, std::uint16_t* out, M m, K k,
                     GpuStream stream);
+
+/// The rows of a table, written in parts.
+template <class T, std::size_t... kSizes>
+constexpr auto join(const std::array<T, kSizes>&... arrays) {
+  std::array<T, (kSizes + ...)> all{};
+  auto at = all.begin();
+  ((at = std::ranges::copy(arrays, at).out), ...);
+  return all;
+}
 
 constexpr std::size_t round_up(std::size_t bytes, std::size_t to) {
   return (bytes + to - 1) / to * to;

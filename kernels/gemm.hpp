@@ -41,8 +41,8 @@ struct LayerShape {
   Float activations = Float::f16;
   bool act_order = false;  ///< rows are stored sorted by group; `perm` says where each came from
 
-  /// A group as long as K is one scale per column, and stored so.
-  bool grouped() const { return group_size && group_size->value < k.value; }
+  /// A group as long as K is one scale per column, and stored so; scales of a byte have one order only.
+  bool grouped() const { return group_size && (is_fp4(weight) || group_size->value < k.value); }
   int groups() const { return grouped() ? static_cast<int>((k / *group_size).value) : 1; }
   std::size_t num_words() const {
     return static_cast<std::size_t>(k.value) * static_cast<std::size_t>(n.value) /

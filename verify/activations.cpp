@@ -7,7 +7,15 @@
 #include "verify/random_bits.hpp"
 
 namespace mpk {
-std::vector<std::uint16_t> outlier_activations(M m, K k, std::uint64_t seed) {
+
+std::uint16_t to_bits(float value, Float type) {
+  return type == Float::f16 ? float_to_f16(value) : float_to_bf16(value);
+}
+float to_float(std::uint16_t bits, Float type) {
+  return type == Float::f16 ? f16_to_float(bits) : bf16_to_float(bits);
+}
+
+std::vector<std::uint16_t> outlier_activations(M m, K k, std::uint64_t seed, Float type) {
   constexpr double kDeviation = 0.5, kOutlier = 40.0;
   std::vector<std::uint16_t> values(static_cast<std::size_t>(m.value * k.value));
 #pragma omp parallel for schedule(static)
@@ -20,7 +28,7 @@ std::vector<std::uint16_t> outlier_activations(M m, K k, std::uint64_t seed) {
           std::cos(2.0 * std::numbers::pi * random_unit(random_bits(draw)));
       const bool outlier = random_bits(seed + 1 + static_cast<std::uint64_t>(col)) % 64 == 0;
       values[static_cast<std::size_t>(row * k.value + col)] =
-          float_to_f16(static_cast<float>(normal * kDeviation * (outlier ? kOutlier : 1.0)));
+          to_bits(static_cast<float>(normal * kDeviation * (outlier ? kOutlier : 1.0)), type);
     }
   return values;
 }

@@ -5,23 +5,53 @@
 #include <limits>
 
 #include "kernels/error_bound.hpp"
-#include "packer/format/float16.hpp"
+#include "verify/activations.hpp"
 
 namespace mpk {
 namespace {
 
 template <class T>
-std::vector<T> widen(std::span<const std::uint16_t> halves) {
-  std::vector<T> values(halves.size());
-  std::ranges::transform(halves, values.begin(),
-                         [](std::uint16_t h) { return static_cast<T>(f16_to_float(h)); });
+std::vector<T> widen(std::span<const std::uint16_t> bits, Float type) {
+  std::vector<T> values(bits.size());
+  std::ranges::transform(bits, values.begin(),
+                         [type](std::uint16_t h) { return static_cast<T>(to_float(h, type)); });
   return values;
+}
+
+GemmRoundings roundings_of(const Scheme& scheme, K k, N n) {
+  const auto layer = kernel_layer(scheme, k, n);
+  return layer ? mpk::roundings_of(*layer) : GemmRoundings{.output = activation_type(scheme)};
 }
 
 }  // namespace
 
-Reference reference_product(const MatrixF& weights, std::span<const std::uint16_t> activations, M m) {
-  const std::vector<double> a = widen<double>(activations);
+Float activation_type(const Scheme& scheme) {
+  if (scheme.activations) return *scheme.activations == DType::BF16 ? Float::bf16 : Float::f16;
+  const bool mx = scheme.scale_dtype == DType::F8_E8M0;
+  return mx || scheme.scale_dtype == DType::BF16 ? Float::bf16 : Float::f16;
+}
+
+std::optional<LayerShape> kernel_layer(const Scheme& scheme, K k, N n) {
+  if (scheme.scales_divide) return std::nullopt;
+  if (scheme.activations && *scheme.activations != DType::F16 && *scheme.activations != DType::BF16)
+    return std::nullopt;
+  const auto weight =
+      weight_of(scheme.type, scheme.group_size ? static_cast<int>(scheme.group_size->value) : -1);
+  if (!weight) return std::nullopt;
+  const bool zeros = *weight == Weight::u4, global = *weight == Weight::nvfp4;
+  const DType scales = scheme.scale_dtype;
+  const bool scales_fit = *weight == Weight::nvfp4   ? scales == DType::F8_E4M3
+                          : *weight == Weight::mxfp4 ? scales == DType::F8_E8M0
+                                                     : scales == DType::F16 || scales == DType::BF16;
+  if (!scales_fit || scheme.zero_points != (zeros ? ZeroPoints::integer : ZeroPoints::implied) ||
+      scheme.global_scale != (global ? GlobalScale::multiplies : GlobalScale::none))
+    return std::nullopt;
+  return LayerShape{*weight, scheme.group_size, k, n, activation_type(scheme), scheme.act_order};
+}
+
+Reference reference_product(const MatrixF& weights, std::span<const std::uint16_t> activations, M m,
+                            Float type) {
+  const std::vector<double> a = widen<double>(activations, type);
   const std::int64_t k = weights.rows(), n = weights.cols();
   Reference reference{std::vector<double>(static_cast<std::size_t>(m.value * n)),
                       std::vector<double>(static_cast<std::size_t>(m.value * n))};
@@ -44,20 +74,21 @@ Reference reference_product(const MatrixF& weights, std::span<const std::uint16_
 
 GemmCheck check_product(std::span<const std::uint16_t> output, const Reference& reference,
                         std::span<const std::uint16_t> activations, const Scheme& scheme, K k, N n, M m) {
-  const bool grouped = scheme.groups(k).value > 1;
+  const GemmRoundings roundings = roundings_of(scheme, k, n);
+  const Float type = roundings.output;
   GemmCheck check{m, 0};
   for (std::int64_t row = 0; row < m.value; ++row) {
     double sum_abs = 0;
     for (std::int64_t i = 0; i < k.value; ++i)
       sum_abs += std::abs(
-          static_cast<double>(f16_to_float(activations[static_cast<std::size_t>(row * k.value + i)])));
+          static_cast<double>(to_float(activations[static_cast<std::size_t>(row * k.value + i)], type)));
     for (std::int64_t col = 0; col < n.value; ++col) {
       const auto at = static_cast<std::size_t>(row * n.value + col);
       const double bound =
-          gemm_error_bound(k, grouped, reference.product[at], reference.magnitude[at], sum_abs);
-      if (std::isinf(bound)) continue;  // beyond float16: infinity is a correct output
+          gemm_error_bound(roundings, k, reference.product[at], reference.magnitude[at], sum_abs);
+      if (std::isinf(bound)) continue;  // beyond the type: infinity is a correct output
       const double ratio =
-          std::abs(static_cast<double>(f16_to_float(output[at])) - reference.product[at]) / bound;
+          std::abs(static_cast<double>(to_float(output[at], type)) - reference.product[at]) / bound;
       if (!(ratio <= check.worst))
         check.worst = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;
     }
@@ -67,15 +98,18 @@ GemmCheck check_product(std::span<const std::uint16_t> output, const Reference& 
 
 std::vector<std::uint16_t> emulate_kernel(const QuantizedMatrix& q,
                                           std::span<const std::uint16_t> activations, M m) {
-  const bool grouped = q.scales.rows() > 1;
-  const bool rounds = grouped && q.scheme.scale_dtype == DType::F16;
-  const bool scales_last = !grouped && q.scheme.scale_dtype == DType::F16;
-  const std::vector<float> a = widen<float>(activations);
+  const auto layer = kernel_layer(q.scheme, q.k(), q.n());
+  const GemmRoundings roundings = roundings_of(q.scheme, q.k(), q.n());
+  const Float type = roundings.output;
+  const bool column_scales = layer && !layer->grouped(),
+             global_scale = layer && layer->weight == Weight::nvfp4;
+  const std::vector<float> a = widen<float>(activations, type);
   const std::int64_t k = q.k().value, n = q.n().value;
   MatrixF weights;
-  if (scales_last) {
+  if (column_scales || global_scale) {
     QuantizedMatrix unscaled = q;
-    unscaled.scales.setOnes();
+    if (column_scales) unscaled.scales.setOnes();
+    if (global_scale) unscaled.global_scale = 1;
     weights = dequantize(unscaled);
   } else {
     weights = dequantize(q);
@@ -84,13 +118,14 @@ std::vector<std::uint16_t> emulate_kernel(const QuantizedMatrix& q,
 #pragma omp parallel for schedule(static)
   for (std::int64_t col = 0; col < n; ++col) {
     float* w = weights.data() + col * k;
-    if (rounds)
-      for (std::int64_t i = 0; i < k; ++i) w[i] = f16_to_float(float_to_f16(w[i]));
+    if (roundings.weights)
+      for (std::int64_t i = 0; i < k; ++i) w[i] = to_float(to_bits(w[i], type), type);
     for (std::int64_t row = 0; row < m.value; ++row) {
       float sum = 0;
       for (std::int64_t i = 0; i < k; ++i) sum += a[static_cast<std::size_t>(row * k + i)] * w[i];
-      output[static_cast<std::size_t>(row * n + col)] =
-          float_to_f16(scales_last ? sum * q.scales(0, col) : sum);
+      if (column_scales) sum *= q.scales(0, col);
+      if (global_scale) sum *= q.global_scale;
+      output[static_cast<std::size_t>(row * n + col)] = to_bits(sum, type);
     }
   }
   return output;

@@ -58,48 +58,47 @@ std::vector<T> elements(const TensorView& tensor) {
   return values;
 }
 
-/// The artifact's own bytes for the kernel, where a kernel reads this layout: {words, scales}.
-struct KernelOperands {
-  const TensorView* words = nullptr;
-  const TensorView* scales = nullptr;
-};
-KernelOperands kernel_operands(const ManifestLayer& record, const PartViews& parts) {
+/// The artifact's own bytes for the kernel; nullopt where no kernel reads this layout.
+std::optional<GpuLinear> load_layer(const ManifestLayer& record, const PartViews& parts) {
   struct Row {
     const char *layout, *words, *scales;
   };
-  constexpr Row kRows[] = {{"marlin", "qweight", "scales"}, {"marlin-original", "B", "s"}};
-  const Scheme& scheme = record.scheme;
-  if (scheme.scale_dtype != DType::F16 || scheme.act_order ||
-      (scheme.type != kU4B8 && scheme.type != kU8B128))
-    return {};
-  for (const Row& row : kRows)
-    if (record.layout == row.layout) return {&parts.at(row.words), &parts.at(row.scales)};
-  return {};
+  constexpr Row kRows[] = {
+      {"marlin", "qweight", "scales"}, {"awq-marlin", "qweight", "scales"}, {"marlin-original", "B", "s"}};
+  const auto row = std::ranges::find(kRows, record.layout, &Row::layout);
+  const auto layer = kernel_layer(record.scheme, record.k, record.n);
+  if (row == std::end(kRows) || !layer) return std::nullopt;
+  const auto words = elements<std::uint32_t>(parts.at(row->words));
+  LayerTensors tensors{.words = words, .scales = parts.at(row->scales).data};
+  std::vector<std::uint32_t> zero_points;
+  std::vector<std::int32_t> perm;
+  if (layer->weight == Weight::u4) zero_points = elements<std::uint32_t>(parts.at("qzeros"));
+  if (layer->act_order) perm = elements<std::int32_t>(parts.at("perm"));
+  if (layer->weight == Weight::nvfp4) tensors.global_scale = elements<float>(parts.at("global_scale")).at(0);
+  tensors.zero_points = zero_points;
+  tensors.perm = perm;
+  return GpuLinear{*layer, tensors};
 }
 
 void check_products(LayerCheck& check, const ManifestLayer& record, const PartViews& parts,
                     const QuantizedMatrix& unpacked, const QuantizedMatrix& by_fragments,
                     const CheckOptions& options) {
   const MatrixF weights = dequantize(unpacked);
-  const KernelOperands operands = kernel_operands(record, parts);
-  const bool on_gpu = options.use_gpu && operands.words != nullptr;
-  check.kernel = on_gpu ? gpu_status().name : "CPU decoder";
-  std::optional<GpuLinear> linear;
-  if (on_gpu)
-    linear.emplace(
-        LayerShape{*weight_of(record.scheme.type, 0), record.scheme.group_size, record.k, record.n},
-        LayerTensors{.words = elements<std::uint32_t>(*operands.words), .scales = operands.scales->data});
+  const Float type = activation_type(record.scheme);
+  const std::optional<GpuLinear> linear =
+      options.use_gpu ? load_layer(record, parts) : std::optional<GpuLinear>{};
+  check.kernel = linear ? gpu_status().name : "CPU decoder";
   for (const M m : options.rows) {
-    const auto activations = outlier_activations(m, record.k, options.seed);
+    const auto activations = outlier_activations(m, record.k, options.seed, type);
     Reference reference;
     std::vector<std::uint16_t> output;
-    if (on_gpu) {
+    if (linear) {
       GpuReference exact = gpu_reference({weights.data(), static_cast<std::size_t>(weights.size())}, record.k,
-                                         record.n, activations, m);
+                                         record.n, activations, m, type);
       reference = {std::move(exact.product), std::move(exact.magnitude)};
       output = linear->multiply(activations, m);
     } else {
-      reference = reference_product(weights, activations, m);
+      reference = reference_product(weights, activations, m, type);
       output = emulate_kernel(by_fragments, activations, m);
     }
     check.products.push_back(

@@ -12,8 +12,8 @@ namespace mpk {
 namespace {
 
 struct Variant {
-  int bits;
-  bool grouped;
+  Weight weight;
+  Float activations;
   Tile tile;
   int threads, blocks_per_sm, smem_bytes, slot_bytes;
   void (*kernel)(GemmArgs);
@@ -21,46 +21,51 @@ struct Variant {
   template <class T>
   static constexpr Variant of() {
     constexpr int kSlotBytes = T::kSlotChunks * kChunkBytes;
-    return {T::kBits,        T::kGrouped,   T::kTile,   T::kThreads,
+    return {T::kWeight,      T::kFloat,     T::kTile,   T::kThreads,
             T::kBlocksPerSm, T::kSmemBytes, kSlotBytes, gemm_kernel<T>};
   }
 };
-template <class... T>
-constexpr std::array<Variant, sizeof...(T)> variants() {
-  return {Variant::of<T>()...};
-}
-
-// Among the rows that fit a layer, the first with at least M rows is taken, or else the last.
+// Among the rows that fit a layer, the first with at least M rows is taken, or else the last. Every kind has
+// two; the common ones have two more, so that the rest of a tile is never much of the work.
 // clang-format off
-constexpr auto kVariants = variants<
-    //         bits scales           tile m    n    k   warps along m, stages, blocks per SM
-    GemmTraits<4, Scales::grouped,       16, 128, 256,  1, 3, 2>,
-    GemmTraits<4, Scales::grouped,       32, 128, 128,  1, 4, 2>,
-    GemmTraits<4, Scales::grouped,       64, 256,  64,  1, 4, 1>,
-    GemmTraits<4, Scales::grouped,      128, 256,  64,  2, 3, 1>,
-    GemmTraits<4, Scales::single,        16, 128, 256,  1, 3, 2>,
-    GemmTraits<4, Scales::single,        32, 128, 128,  1, 4, 2>,
-    GemmTraits<4, Scales::single,        64, 256,  64,  1, 4, 1>,
-    GemmTraits<4, Scales::single,       128, 256,  64,  2, 3, 1>,
-    GemmTraits<8, Scales::grouped,       16, 128, 128,  1, 4, 2>,
-    GemmTraits<8, Scales::grouped,       32, 128, 128,  1, 3, 2>,
-    GemmTraits<8, Scales::grouped,       64, 256,  64,  1, 3, 1>,
-    GemmTraits<8, Scales::grouped,      128, 256,  64,  2, 3, 1>,
-    GemmTraits<8, Scales::single,        16, 128, 128,  1, 4, 2>,
-    GemmTraits<8, Scales::single,        32, 128, 128,  1, 3, 2>,
-    GemmTraits<8, Scales::single,        64, 256,  64,  1, 3, 1>,
-    GemmTraits<8, Scales::single,       128, 256,  64,  2, 3, 1>>();
+template <Weight kWeight, Float kFloat>
+constexpr auto variants_of() {
+  if constexpr (bits_of(kWeight) == 4)
+    //                                          tile m    n    k   warps along m, stages, blocks per SM
+    return std::array{
+        Variant::of<GemmTraits<kWeight, kFloat,     16, 128, 256,  1, 3, 2>>(),
+        Variant::of<GemmTraits<kWeight, kFloat,     64, 256,  64,  1, 4, 1>>()};
+  else
+    return std::array{
+        Variant::of<GemmTraits<kWeight, kFloat,     16, 128, 128,  1, 4, 2>>(),
+        Variant::of<GemmTraits<kWeight, kFloat,     64, 256,  64,  1, 3, 1>>()};
+}
+template <Weight kWeight, Float kFloat>
+constexpr auto more_variants_of() {
+  constexpr auto kTwo = variants_of<kWeight, kFloat>();
+  return std::array{
+      kTwo[0],
+      Variant::of<GemmTraits<kWeight, kFloat,       32, 128, 128,  1, bits_of(kWeight) == 4 ? 4 : 3, 2>>(),
+      kTwo[1],
+      Variant::of<GemmTraits<kWeight, kFloat,      128, 256,  64,  2, 3, 1>>()};
+}
 // clang-format on
+constexpr auto kVariants =
+    join(more_variants_of<Weight::u4b8, Float::f16>(), variants_of<Weight::u4b8, Float::bf16>(),
+         variants_of<Weight::u4, Float::f16>(), variants_of<Weight::u4, Float::bf16>(),
+         more_variants_of<Weight::u8b128, Float::f16>(), variants_of<Weight::u8b128, Float::bf16>(),
+         variants_of<Weight::e4m3, Float::f16>(), variants_of<Weight::e4m3, Float::bf16>(),
+         variants_of<Weight::nvfp4, Float::f16>(), variants_of<Weight::nvfp4, Float::bf16>(),
+         variants_of<Weight::mxfp4, Float::bf16>());
 
 bool fits(const Variant& v, const LayerShape& layer) {
-  return v.bits == bits_of(layer.weight) && v.grouped == layer.grouped();
+  return v.weight == layer.weight && v.activations == layer.activations;
 }
 
 std::string refusal(const LayerShape& layer) {
   if (std::string why = common_refusal(layer); !why.empty()) return why;
-  if (layer.weight != Weight::u4b8 && layer.weight != Weight::u8b128) return "weight type";
-  if (layer.activations != Float::f16) return "activations";
-  return {};
+  return std::ranges::any_of(kVariants, [&](const Variant& v) { return fits(v, layer); }) ? ""
+                                                                                          : "weight type";
 }
 
 std::string tile_text(const Variant& v) {
@@ -70,8 +75,8 @@ std::string tile_text(const Variant& v) {
 std::string table() {
   std::string text;
   for (const Variant& v : kVariants)
-    text += std::string{"\n  mma.sync (8.0 on) "} + name_of(v.bits == 4 ? Weight::u4b8 : Weight::u8b128) +
-            " f16   " + (v.grouped ? "grouped  " : "per column") + "   tile (m, n, k) " + tile_text(v);
+    text += std::string{"\n  mma.sync (8.0 on) "} + name_of(v.weight) + " " + name_of(v.activations) +
+            "   tile (m, n, k) " + tile_text(v);
   return text;
 }
 
@@ -112,12 +117,17 @@ void plan(GemmPlan& plan, const GpuTraits& gpu) {
 void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) {
   const Variant& v = kVariants.at(static_cast<std::size_t>(plan.variant));
   const LayerShape& layer = plan.layer;
-  const int steps_per_group = layer.grouped() ? static_cast<int>(layer.group_size->value) / kMmaK : 1;
+  // Without groups all steps are in the first of them.
+  const int group_shift =
+      layer.grouped() ? std::countr_zero(static_cast<unsigned>(layer.group_size->value / kMmaK)) : 30;
   const GemmArgs args{
-      .activations = reinterpret_cast<const __half*>(buffers.activations),
+      .activations = buffers.activations,
       .words = reinterpret_cast<const uint4*>(buffers.words),
-      .scales = reinterpret_cast<const __half*>(buffers.scales),
-      .out = reinterpret_cast<__half*>(buffers.out),
+      .scales = static_cast<const std::byte*>(buffers.scales),
+      .zeros = reinterpret_cast<const std::byte*>(buffers.zero_points),
+      .bias = buffers.bias,
+      .global_scale = buffers.global_scale,
+      .out = buffers.out,
       .counters = static_cast<int*>(buffers.workspace),
       .partials = reinterpret_cast<float4*>(static_cast<std::byte*>(buffers.workspace) + plan.counter_bytes),
       .m = static_cast<int>(plan.m.value),
@@ -125,7 +135,9 @@ void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) 
       .k = static_cast<int>(layer.k.value),
       .weight_tiles = static_cast<int>(layer.n.value / kTileN),
       .k_steps = static_cast<int>(layer.k.value / kMmaK),
-      .group_shift = std::countr_zero(static_cast<unsigned>(steps_per_group)),
+      .groups = layer.groups(),
+      .group_shift = group_shift,
+      .grouped = layer.grouped(),
       .partition = plan.partition,
   };
   MPK_CUDA(cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.smem_bytes));

@@ -3,10 +3,11 @@
 // shared memory that keeps filling across tile borders: while one stage is multiplied, the next kStages - 1
 // are on their way.
 
-#include <cuda_fp16.h>
+#include <cstddef>
+#include <cstdint>
 
 #include "kernels/device/cp_async.cuh"
-#include "kernels/device/dequant.cuh"
+#include "kernels/device/decode.cuh"
 #include "kernels/device/fragment.cuh"
 #include "kernels/device/mma.cuh"
 #include "kernels/device/swizzle.cuh"
@@ -16,15 +17,19 @@
 namespace mpk {
 
 struct GemmArgs {
-  const __half* activations;  // (m, k)
+  const std::uint16_t* activations;  // (m, k)
   const uint4* words;
-  const __half* scales;  // (groups, n), permuted
-  __half* out;           // (m, n)
-  int* counters;         // one per tile: how many of its blocks have left their partial sums
-  float4* partials;      // partition.slots() times kSlotChunks
+  const std::byte* scales;    // (groups, n), permuted
+  const std::byte* zeros;     // (groups, n / 8) words
+  const std::uint16_t* bias;  // (n), permuted like one scale per column, or null
+  float global_scale;
+  std::uint16_t* out;  // (m, n)
+  int* counters;       // one per tile: how many of its blocks have left their partial sums
+  float4* partials;    // partition.slots() times kSlotChunks
   int m, n, k;
   int weight_tiles, k_steps;  // n / 64, k / 16
-  int group_shift;            // k-step s belongs to group s >> group_shift
+  int groups, group_shift;    // k-step s belongs to group s >> group_shift
+  bool grouped;
   Partition partition;
 };
 
@@ -59,7 +64,7 @@ struct StageLoader {
   const unsigned thread = threadIdx.x;  // unsigned: what is derived from it by / and % costs one instruction
   Cursor at;
   int left;
-  const __half* activations;  // what this thread copies first of the next stage
+  const std::uint16_t* activations;  // what this thread copies first of the next stage
   const uint4* words;
   bool columns_inside;
 
@@ -103,7 +108,7 @@ struct StageLoader {
 #pragma unroll
     for (int round = 0; round < T::kActivationChunks / T::kThreads; ++round) {
       const bool inside = column() < args.k && row() + round * kRowsPerRound < args.m;
-      const __half* from = activations + static_cast<std::int64_t>(round * kRowsPerRound) * args.k;
+      const std::uint16_t* from = activations + static_cast<std::int64_t>(round * kRowsPerRound) * args.k;
       cp_async(to_activations + round * T::kThreads * kChunkBytes, inside ? from : args.activations, inside);
     }
     const std::uint32_t to_words = stage + (T::kWeightsAt + weight_chunk<T::kBits>(thread)) * kChunkBytes;
@@ -113,16 +118,26 @@ struct StageLoader {
       const uint4* from = words + static_cast<std::int64_t>(round * kStepsPerRound) * row_chunks();
       cp_async(to_words + round * T::kThreads * kChunkBytes, inside ? from : args.words, inside);
     }
-    if constexpr (T::kGrouped) {
-      const int first_step = at.stage * T::kSteps, last_step = first_step + T::kSteps - 1;
-      const int group = (first_step >> args.group_shift) + thread / T::kScaleRow;
-      if (thread < T::kScaleChunks && group <= last_step >> args.group_shift) {
-        const int n = at.tile_n * T::kTile.n + thread % T::kScaleRow * 8;
-        const bool inside = n < args.n && group < args.k_steps >> args.group_shift;
-        const __half* from = args.scales + static_cast<std::int64_t>(group) * args.n + n;
-        cp_async(stage + (T::kScalesAt + thread) * kChunkBytes, inside ? from : args.scales, inside);
-      }
-    }
+    if (args.grouped)
+      copy_groups<T::kScaleRow, T::kScaleChunks>(stage + T::kScalesAt * kChunkBytes, args.scales,
+                                                 args.n * T::kScaleSize, thread);
+    if constexpr (T::kZeros)
+      copy_groups<T::kZeroRow, T::kZeroChunks>(stage + T::kZerosAt * kChunkBytes, args.zeros, args.n / 2,
+                                               thread - T::kScaleChunks);
+  }
+
+  /// The tile's columns of the groups that the stage touches, of a matrix with a row of `row_bytes` a group.
+  /// `copier`, below kChunks, copies one of kRowChunks chunks a row.
+  template <int kRowChunks, int kChunks>
+  __device__ __forceinline__ void copy_groups(std::uint32_t to, const std::byte* matrix, int row_bytes,
+                                              unsigned copier) const {
+    const int first_step = at.stage * T::kSteps, last_step = first_step + T::kSteps - 1;
+    const int group = (first_step >> args.group_shift) + copier / kRowChunks;
+    if (copier >= kChunks || group > last_step >> args.group_shift) return;
+    const int column = (at.tile_n * kRowChunks + copier % kRowChunks) * kChunkBytes;
+    const bool inside = column < row_bytes && group < args.groups;
+    const std::byte* from = matrix + static_cast<std::int64_t>(group) * row_bytes + column;
+    cp_async(to + copier * kChunkBytes, inside ? from : matrix, inside);
   }
 };
 
@@ -156,22 +171,26 @@ struct GemmBlock {
     const int first_row = warp_m * T::kBlocksM * kMmaM + a_row.row;
     const std::uint32_t weights =
         stage + (T::kWeightsAt + warp_k * T::kWeightRow + warp_n * T::kTileChunks) * kChunkBytes;
-    const std::uint32_t scale_column =
-        stage + T::kScalesAt * kChunkBytes + (warp_n * kTileN + grouped_scale_position(lane, 0)) * 2;
+    const std::uint32_t scales_at = stage + T::kScalesAt * kChunkBytes +
+                                    (warp_n * kTileN + grouped_scale_position(lane, 0)) * T::kScaleSize;
+    const std::uint32_t zeros_at =
+        stage + T::kZerosAt * kChunkBytes + warp_n * (kTileN / 2) + lane_place(lane).row * 4;
+    constexpr float kOne = kUnscaled<T::kWeight, T::kFloat>;
+    std::uint32_t scales[4], zeros = 0;  // of columns 16 j + lane / 4 and 8 more
+#pragma unroll
+    for (std::uint32_t& pair : scales) pair = round_to<T::kFloat>(kOne, kOne);
 #pragma unroll
     for (int i = 0; i < T::kStepsPerWarp; ++i) {
       const int step = i * T::kWarpsK + warp_k;
-      TileWords<T::kBits> words;
+      std::uint32_t words[T::kBits];
 #pragma unroll
-      for (int c = 0; c < words.kChunks; ++c)
-        words.chunk[c] = load_shared(
-            weights + (i * T::kWarpsK * T::kWeightRow + weight_chunk<T::kBits>(lane * words.kChunks + c)) *
-                          kChunkBytes);
-      alignas(uint4) __half scales[kBlocksPerTile];
-      if constexpr (T::kGrouped) {
-        const int group = ((first_step + step) >> args.group_shift) - (first_step >> args.group_shift);
-        *reinterpret_cast<uint4*>(scales) = load_shared(scale_column + group * (T::kScaleRow * kChunkBytes));
-      }
+      for (int c = 0; c < T::kBits / 4; ++c)
+        set(words + 4 * c, load_shared(weights + (i * T::kWarpsK * T::kWeightRow +
+                                                  weight_chunk<T::kBits>(lane * (T::kBits / 4) + c)) *
+                                                     kChunkBytes));
+      const int group = ((first_step + step) >> args.group_shift) - (first_step >> args.group_shift);
+      if (args.grouped) load_scales(scales_at + group * (T::kScaleRow * kChunkBytes), scales);
+      if constexpr (T::kZeros) zeros = load_shared_word(zeros_at + group * (T::kZeroRow * kChunkBytes));
       FragmentA a[T::kBlocksM];
 #pragma unroll
       for (int block = 0; block < T::kBlocksM; ++block)
@@ -179,17 +198,35 @@ struct GemmBlock {
             stage + activation_chunk<T::kActivationRow>(first_row + block * kMmaM, 2 * step + a_row.col) *
                         kChunkBytes);
 #pragma unroll
-      for (int pair = 0; pair < kBlocksPerTile / 2; ++pair) {
-        FragmentB b[2];
-        dequant(words, pair, b);
+      for (int j = 0; j < 4; ++j) {
+        std::uint32_t weight[4];
+        if constexpr (T::kZeros) {
+          const std::uint32_t zero = decode_zeros<T::kFloat>(zeros, j);
+          decode<T::kWeight, T::kFloat>(words, j, weight, broadcast<0>(zero), broadcast<1>(zero));
+        } else {
+          decode<T::kWeight, T::kFloat>(words, j, weight);
+        }
+        scale<T::kFloat>(weight, broadcast<0>(scales[j]), broadcast<1>(scales[j]));
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          if constexpr (T::kGrouped) scale(b[half], scales[2 * pair + half]);
+          const FragmentB b{{weight[half], weight[2 + half]}};
 #pragma unroll
           for (int block = 0; block < T::kBlocksM; ++block)
-            mma(acc[block][2 * pair + half], a[block], b[half]);
+            mma<T::kFloat>(acc[block][2 * j + half], a[block], b);
         }
       }
+    }
+  }
+  static __device__ __forceinline__ void set(std::uint32_t* words, uint4 v) {
+    words[0] = v.x, words[1] = v.y, words[2] = v.z, words[3] = v.w;
+  }
+  static __device__ __forceinline__ void load_scales(std::uint32_t from, std::uint32_t (&scales)[4]) {
+    if constexpr (T::kScaleSize == 1) {
+      const uint2 bytes = load_shared2(from);
+      decode_scales<T::kWeight, T::kFloat>(bytes.x, scales[0], scales[1]);
+      decode_scales<T::kWeight, T::kFloat>(bytes.y, scales[2], scales[3]);
+    } else {
+      set(scales, load_shared(from));
     }
   }
 
@@ -253,19 +290,35 @@ struct GemmBlock {
     const int of_lane = owner % kWarpSize, of_warp = owner / kWarpSize;
     const int weight_tile = at.tile_n * T::kWarpsN + of_warp % T::kWarpsN;
     if (weight_tile >= args.weight_tiles) return;
-    if constexpr (!T::kGrouped) {
-      const __half* scales = args.scales + weight_tile * kTileN + single_scale_position(of_lane, block, 0);
-      const float2 scale = __half22float2(__ldg(reinterpret_cast<const __half2*>(scales)));
-      sums.x *= scale.x, sums.y *= scale.y, sums.z *= scale.x, sums.w *= scale.y;
+    const int columns = weight_tile * kTileN + single_scale_position(of_lane, block, 0);
+    if constexpr (!is_fp4(T::kWeight))
+      if (!args.grouped) {
+        constexpr float kApplied = 1.0f / kUnscaled<T::kWeight, T::kFloat>;
+        const float2 scale = two_columns(reinterpret_cast<const std::uint16_t*>(args.scales) + columns);
+        const float x = scale.x * kApplied, y = scale.y * kApplied;
+        sums.x *= x, sums.y *= y, sums.z *= x, sums.w *= y;
+      }
+    if constexpr (T::kWeight == Weight::nvfp4) {
+      const float global = args.global_scale * (1.0f / kGlobalExcess<T::kWeight, T::kFloat>);
+      sums.x *= global, sums.y *= global, sums.z *= global, sums.w *= global;
+    }
+    if (args.bias) {
+      const float2 bias = two_columns(args.bias + columns);
+      // Not fused with the products in front of it: these round, too.
+      sums = {__fadd_rn(sums.x, bias.x), __fadd_rn(sums.y, bias.y), __fadd_rn(sums.z, bias.x),
+              __fadd_rn(sums.w, bias.y)};
     }
     const RowCol place = c_element(of_lane, 0);
     const int m = at.tile_m * T::kTile.m + (of_warp / T::kWarpsN * T::kBlocksM + rows) * kMmaM + place.row;
-    __half* out =
+    std::uint16_t* out =
         args.out + static_cast<std::int64_t>(m) * args.n + weight_tile * kTileN + block * kMmaN + place.col;
-    if (m < args.m) *reinterpret_cast<__half2*>(out) = __floats2half2_rn(sums.x, sums.y);
+    if (m < args.m) *reinterpret_cast<std::uint32_t*>(out) = round_to<T::kFloat>(sums.x, sums.y);
     if (m + kMmaM / 2 < args.m)
-      *reinterpret_cast<__half2*>(out + static_cast<std::int64_t>(kMmaM / 2) * args.n) =
-          __floats2half2_rn(sums.z, sums.w);
+      *reinterpret_cast<std::uint32_t*>(out + static_cast<std::int64_t>(kMmaM / 2) * args.n) =
+          round_to<T::kFloat>(sums.z, sums.w);
+  }
+  static __device__ __forceinline__ float2 two_columns(const std::uint16_t* at) {
+    return to_floats<T::kFloat>(__ldg(reinterpret_cast<const std::uint32_t*>(at)));
   }
 
   __device__ __forceinline__ void write_own_sums(const Cursor& at) const {

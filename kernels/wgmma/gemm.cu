@@ -42,13 +42,6 @@ constexpr auto variants_of() {
                       Variant::of<WgmmaTraits<kWeight, kFloat, 64, 64, 5, 2>>(),
                       Variant::of<WgmmaTraits<kWeight, kFloat, 128, 64, 4, 2>>()};
 }
-template <class... A>
-constexpr auto join(const A&... arrays) {
-  std::array<Variant, (std::tuple_size_v<A> + ...)> all{};
-  std::size_t at = 0;
-  ((std::ranges::copy(arrays, all.begin() + static_cast<std::ptrdiff_t>(at)), at += arrays.size()), ...);
-  return all;
-}
 constexpr auto kVariants =
     join(variants_of<Weight::u4b8, Float::f16>(), variants_of<Weight::u4b8, Float::bf16>(),
          variants_of<Weight::u4, Float::f16>(), variants_of<Weight::u4, Float::bf16>(),

@@ -34,13 +34,14 @@ double cut_sum(std::span<const double> addends) {
 
 struct Data {
   std::vector<double> activations, codes, scales;  // scales: one per group of 32
+  double bias = 0;
 };
 
 struct Outcome {
   double error, bound, magnitude;
 };
 
-Outcome multiply(const Data& data, bool grouped, int products_per_block, int splits) {
+Outcome multiply(const Data& data, Float type, bool grouped, int products_per_block, int splits) {
   const auto k_size = static_cast<std::int64_t>(data.codes.size());
   double product = 0, magnitude = 0, sum_abs = 0;
   std::vector<double> parts(at(splits), 0.0);
@@ -52,7 +53,8 @@ Outcome multiply(const Data& data, bool grouped, int products_per_block, int spl
     product += a * exact;
     magnitude += std::abs(a * exact);
     sum_abs += std::abs(a);
-    const double used = grouped ? f16_to_float(float_to_f16(static_cast<float>(exact))) : data.codes[at(k)];
+    const double used =
+        grouped ? from_bits(to_bits(static_cast<float>(exact), type), type) : data.codes[at(k)];
     addends.push_back(a * used);
     if (static_cast<int>(addends.size()) < products_per_block && k + 1 < k_size) continue;
     double& part = parts[at(k / 16 % splits)];
@@ -63,8 +65,11 @@ Outcome multiply(const Data& data, bool grouped, int products_per_block, int spl
   float sum = 0;
   for (double part : parts) sum += static_cast<float>(part);
   if (!grouped) sum *= static_cast<float>(column_scale);
-  const double out = f16_to_float(float_to_f16(sum));
-  return {std::abs(out - product), gemm_error_bound(K{k_size}, grouped, product, magnitude, sum_abs),
+  sum += static_cast<float>(data.bias);
+  const double out = from_bits(to_bits(sum, type), type);
+  return {std::abs(out - (product + data.bias)),
+          gemm_error_bound(roundings_of(Weight::u4b8, type, grouped), K{k_size}, product, magnitude, sum_abs,
+                           data.bias),
           magnitude};
 }
 
@@ -73,7 +78,8 @@ Outcome multiply(const Data& data, bool grouped, int products_per_block, int spl
 TEST_CASE("no rounding that the derivation admits leaves the bound", "[kernels]") {
   const int k_size = GENERATE(16, 64, 512, 4096), per_block = GENERATE(4, 8, 16), splits = GENERATE(1, 3, 32);
   const bool grouped = GENERATE(false, true), same_sign = GENERATE(false, true);
-  CAPTURE(k_size, per_block, splits, grouped, same_sign);
+  const Float type = GENERATE(Float::f16, Float::bf16);
+  CAPTURE(k_size, per_block, splits, grouped, same_sign, name_of(type));
   std::mt19937 rng{mpk::test::seed()};
   std::normal_distribution<float> gauss;
   std::uniform_int_distribution<int> code{-8, 7};
@@ -82,35 +88,57 @@ TEST_CASE("no rounding that the derivation admits leaves the bound", "[kernels]"
     Data data;
     for (int k = 0; k < k_size; ++k) {
       const float a = gauss(rng) * (k % 61 == 7 ? 100.0f : 1.0f);
-      data.activations.push_back(f16_to_float(float_to_f16(same_sign ? std::abs(a) : a)));
+      data.activations.push_back(from_bits(to_bits(same_sign ? std::abs(a) : a, type), type));
       data.codes.push_back(same_sign ? std::abs(code(rng)) + 1 : code(rng));
-      if (k % 32 == 0) data.scales.push_back(f16_to_float(wild_scale(rng)) / (same_sign ? 64 : 1));
+      if (k % 32 == 0) {
+        const float scale = same_sign ? std::abs(wild_value(rng)) / 64 : wild_value(rng);
+        data.scales.push_back(from_bits(to_bits(scale, type), type));
+      }
     }
-    if (same_sign)
-      for (double& s : data.scales) s = f16_to_float(float_to_f16(static_cast<float>(std::abs(s))));
-    else
-      for (double& s : data.scales) s = f16_to_float(float_to_f16(static_cast<float>(s)));
-    const Outcome outcome = multiply(data, grouped, per_block, splits);
+    if (round % 2 == 1) data.bias = from_bits(to_bits(gauss(rng), type), type);
+    const Outcome outcome = multiply(data, type, grouped, per_block, splits);
     REQUIRE(outcome.error <= outcome.bound);
-    if (outcome.magnitude > 1.0) worst = std::max(worst, outcome.bound / outcome.magnitude);
+    if (outcome.magnitude > 1.0 && data.bias == 0) worst = std::max(worst, outcome.bound / outcome.magnitude);
   }
-  // Useful, too: three kinds of rounding, each below a thousandth of the magnitudes.
-  CHECK(worst < 3e-3);
+  // Useful, too: three kinds of rounding, two of half an ulp and the third below a thousandth of the
+  // magnitudes.
+  CHECK(worst < (type == Float::f16 ? 3e-3 : 1e-2));
 }
 
 TEST_CASE("the bound sees what it should", "[kernels]") {
-  SECTION("an exact result still rounds to float16") {
-    REQUIRE(gemm_error_bound(K{16}, false, 1.0, 1.0, 1.0) >= 0x1p-11);
+  const auto bound = [](Weight weight, Float type, bool grouped, double product, double magnitude,
+                        double sum_abs, double bias = 0) {
+    return gemm_error_bound(roundings_of(weight, type, grouped), K{16}, product, magnitude, sum_abs, bias);
+  };
+  SECTION("an exact result still rounds to the type of the output") {
+    REQUIRE(bound(Weight::u4b8, Float::f16, false, 1.0, 1.0, 1.0) >= 0x1p-11);
+    REQUIRE(bound(Weight::u4b8, Float::bf16, false, 1.0, 1.0, 1.0) >= 0x1p-8);
+    REQUIRE(bound(Weight::u4b8, Float::bf16, false, 1.0, 1.0, 1.0) < 0x1.1p-8);
+  }
+  SECTION("so does one that a bias makes large") {
+    REQUIRE(bound(Weight::u4b8, Float::f16, false, 0.0, 0.0, 0.0, 1024.0) >= 0.5);
+    REQUIRE(bound(Weight::u4b8, Float::f16, false, -1024.0, 0.0, 0.0, 1024.0) < 0.5);
+  }
+  SECTION("weights of groups round, those of 4-bit floats do not") {
+    REQUIRE(bound(Weight::u8b128, Float::bf16, true, 0.0, 1.0, 1.0) >= 0x1p-8);
+    REQUIRE(bound(Weight::u8b128, Float::bf16, false, 0.0, 1.0, 1.0) < 0x1p-17);
+    REQUIRE(bound(Weight::nvfp4, Float::bf16, true, 0.0, 1.0, 1.0) < 0x1p-17);
+    REQUIRE(bound(Weight::mxfp4, Float::bf16, true, 0.0, 1.0, 1.0) < 0x1p-17);
   }
   SECTION("tiny weights round to multiples of 2^-24") {
-    REQUIRE(gemm_error_bound(K{16}, true, 0.0, 0.0, 1000.0) >= 1000.0 * 0x1p-25);
-    REQUIRE(gemm_error_bound(K{16}, false, 0.0, 0.0, 1000.0) == 0x1p-25);
+    REQUIRE(bound(Weight::u4b8, Float::f16, true, 0.0, 0.0, 1000.0) >= 1000.0 * 0x1p-25);
+    REQUIRE(bound(Weight::u4b8, Float::f16, false, 0.0, 0.0, 1000.0) == 0x1p-25);
   }
-  SECTION("float16 overflows") {
-    REQUIRE(std::isinf(gemm_error_bound(K{16}, false, 65519.9, 65519.9, 1.0)));
-    REQUIRE(std::isfinite(gemm_error_bound(K{16}, false, 65000.0, 65000.0, 1.0)));
+  SECTION("float16 overflows, bfloat16 much later") {
+    REQUIRE(std::isinf(bound(Weight::u4b8, Float::f16, false, 65519.9, 65519.9, 1.0)));
+    REQUIRE(std::isfinite(bound(Weight::u4b8, Float::f16, false, 65000.0, 65000.0, 1.0)));
+    REQUIRE(std::isinf(bound(Weight::u4b8, Float::f16, false, 65000.0, 65000.0, 1.0, 600.0)));
+    REQUIRE(std::isfinite(bound(Weight::u4b8, Float::bf16, false, 1e38, 1e38, 1.0)));
+    REQUIRE(std::isinf(bound(Weight::u4b8, Float::bf16, false, 3.4e38, 3.4e38, 1.0)));
   }
   SECTION("grows with K") {
-    REQUIRE(gemm_error_bound(K{8192}, true, 0.0, 1.0, 1.0) > gemm_error_bound(K{4096}, true, 0.0, 1.0, 1.0));
+    const GemmRoundings roundings = roundings_of(Weight::u4b8, Float::f16, true);
+    REQUIRE(gemm_error_bound(roundings, K{8192}, 0.0, 1.0, 1.0) >
+            gemm_error_bound(roundings, K{4096}, 0.0, 1.0, 1.0));
   }
 }

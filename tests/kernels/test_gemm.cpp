@@ -1,65 +1,181 @@
-// The GEMM below gpu.hpp: how the work is split must not show in what comes out.
+// The GEMM below gpu.hpp: every kind of layer, in shapes that fit no tile; how the work is split, and who was
+// there before, must not show in what comes out.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "kernels/gemm.hpp"
 #include "kernels/gpu.hpp"
 #include "kernels/runtime/device_buffer.hpp"
+#include "tests/kernels/compare.hpp"
 #include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace mpk;
 using namespace mpk::test;
 
-TEST_CASE("GPU: any number of blocks gives the same whole numbers, and leaves the workspace ready",
-          "[kernels][gpu][small]") {
-  if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
-  const ScalarType type = GENERATE(kU4B8, kU8B128);
-  const int m_size = GENERATE(9, 30, 130);
-  CAPTURE(name_of(type), m_size);
-  const M m{m_size};
-  std::mt19937 rng{mpk::test::seed()};
-  const auto one = [](std::mt19937&) { return float_to_f16(1.0f); };
-  const PackedLayer packed = make_layer(rng, type, GroupSize{64}, K{1088}, N{320}, one);
-  std::vector<std::uint16_t> activations(at(m_size * packed.k.value));
-  std::uniform_int_distribution<int> small{-2, 2};
-  for (auto& a : activations) a = float_to_f16(static_cast<float>(small(rng)));
+namespace {
 
-  std::vector<std::uint16_t> expected(at(m_size * packed.n.value));
-  for (std::int64_t row = 0; row < m_size; ++row)
-    for (std::int64_t column = 0; column < packed.n.value; ++column) {
-      float sum = 0;  // whole numbers below 2^24: exact in any order
-      for (std::int64_t k = 0; k < packed.k.value; ++k)
-        sum += f16_to_float(activations[at(row * packed.k.value + k)]) * packed.weight(k, column);
-      expected[at(row * packed.n.value + column)] = float_to_f16(sum);
-    }
+constexpr int kLaunches = 3;
 
-  const Stream stream;
-  const DeviceBuffer<std::uint32_t> words{packed.words, stream};
-  const DeviceBuffer<std::uint16_t> scales{packed.permuted, stream}, a{activations, stream};
-  const LayerShape layer = shape_of(packed);
-  for (const int sms : {1, 2, 5, 16, 132, 10000}) {
-    const GemmPlan plan = plan_gemm(layer, m, GpuTraits{80, sms});
-    CAPTURE(sms, plan.partition.blocks, plan.partition.units());
-    DeviceBuffer<std::byte> workspace{plan.workspace_bytes};
-    workspace.fill_bytes(0xff, stream);
-    MPK_CUDA(cudaMemsetAsync(workspace.data(), 0, plan.counter_bytes, stream.get()));
-    for (int launch = 0; launch < 3; ++launch) {
-      DeviceBuffer<std::uint16_t> out{expected.size()};
-      out.fill_bytes(0xff, stream);
+class DeviceLayer {
+ public:
+  explicit DeviceLayer(const PackedLayer& layer)
+      : shape_{layer.shape},
+        words_{layer.words, stream_},
+        scales_{layer.scales, stream_},
+        zero_points_{layer.zero_points, stream_},
+        perm_{layer.perm, stream_},
+        bias_{layer.bias, stream_},
+        global_scale_{layer.global_scale} {}
+
+  void set_activations(const std::vector<std::uint16_t>& activations) {
+    activations_ = DeviceBuffer<std::uint16_t>{activations, stream_};
+  }
+
+  /// The output of kLaunches launches on one workspace, which must be the same of all and within its bounds.
+  std::vector<std::uint16_t> multiply(const GemmPlan& plan, bool with_bias) const {
+    constexpr std::size_t kGuard = 256;
+    const std::size_t size = at(plan.m.value * shape_.n.value);
+    DeviceBuffer<std::byte> workspace{plan.workspace_bytes + kGuard};
+    workspace.fill_bytes(0xff, stream_);
+    MPK_CUDA(cudaMemsetAsync(workspace.data(), 0, plan.counter_bytes, stream_.get()));
+    std::vector<std::uint16_t> first;
+    for (int launch = 0; launch < kLaunches; ++launch) {
+      DeviceBuffer<std::uint16_t> out{size + kGuard};
+      out.fill_bytes(0xff, stream_);
       gemm(plan,
-           {.activations = a.data(),
-            .words = words.data(),
-            .scales = scales.data(),
+           {.activations = activations_.data(),
+            .words = words_.data(),
+            .scales = scales_.data(),
+            .zero_points = zero_points_.data(),
+            .perm = perm_.data(),
+            .bias = with_bias ? bias_.data() : nullptr,
+            .global_scale = global_scale_,
             .out = out.data(),
             .workspace = workspace.data()},
-           stream.get());
-      REQUIRE(out.to_host(stream) == expected);
+           stream_.get());
+      std::vector<std::uint16_t> host = out.to_host(stream_);
+      REQUIRE(std::all_of(host.begin() + static_cast<std::ptrdiff_t>(size), host.end(),
+                          [](std::uint16_t bits) { return bits == 0xffff; }));
+      host.resize(size);
+      if (launch == 0)
+        first = std::move(host);
+      else
+        REQUIRE(host == first);
     }
-    const std::vector<std::byte> left = workspace.to_host(stream);
-    for (std::size_t i = 0; i < plan.counter_bytes; ++i) REQUIRE(left[i] == std::byte{0});
+    const std::vector<std::byte> left = workspace.to_host(stream_);
+    for (std::size_t i = 0; i < left.size(); ++i)
+      if (i < plan.counter_bytes)
+        REQUIRE(left[i] == std::byte{0});
+      else if (i >= plan.workspace_bytes)
+        REQUIRE(left[i] == std::byte{0xff});
+    return first;
+  }
+
+ private:
+  LayerShape shape_;
+  Stream stream_;
+  DeviceBuffer<std::uint32_t> words_;
+  DeviceBuffer<std::byte> scales_;
+  DeviceBuffer<std::uint32_t> zero_points_;
+  DeviceBuffer<std::int32_t> perm_;
+  DeviceBuffer<std::uint16_t> bias_;
+  float global_scale_;
+  DeviceBuffer<std::uint16_t> activations_;
+};
+
+/// Products of the first m rows for every m, by every family, against one reference for all.
+void check_layer(std::mt19937& rng, const PackedLayer& layer, std::initializer_list<int> rows) {
+  const LayerShape& shape = layer.shape;
+  const M most{*std::max_element(rows.begin(), rows.end())};
+  const auto activations = activations_with_outliers(rng, most, shape.k, shape.activations);
+  const GpuReference exact =
+      gpu_reference(layer.weights, shape.k, shape.n, activations, most, shape.activations);
+  const GpuTraits gpu = current_gpu_traits();
+  DeviceLayer device{layer};
+  device.set_activations(activations);
+  bool with_bias = false;
+  for (const int m_size : rows) {
+    const M m{m_size};
+    for (const GemmFamily family : families()) {
+      const GemmPlan plan = plan_gemm(shape, m, gpu, family);
+      CAPTURE(describe(plan), shape.group_size ? shape.group_size->value : -1, shape.k.value, shape.n.value,
+              m_size, with_bias);
+      const Comparison result =
+          compare(layer, activations, m, device.multiply(plan, with_bias), exact, with_bias);
+      if (result.first) FAIL_CHECK(*result.first);
+      CHECK(result.worst > 0);
+    }
+    with_bias = !with_bias;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("GPU: products stay within the bound, the same bits at every launch", "[kernels][gpu]") {
+  if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
+  const int index = GENERATE(range(0, static_cast<int>(std::size(kKinds))));
+  const Kind kind = kKinds[index];
+  // One tile; many columns over few rows; a tail in k, in n, in both; deep.
+  const auto [k, n] =
+      GENERATE(table<int, int>({{128, 64}, {128, 1088}, {144, 320}, {1056, 320}, {4224, 64}, {4224, 1088}}));
+  for (const int group_size : group_sizes(kind.weight)) {
+    if (group_size > 0 && k % group_size != 0) continue;
+    std::mt19937 rng{mpk::test::seed()};
+    const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, k, n), Numbers::wild, true);
+    check_layer(rng, layer, {1, 2, 8, 15, 16, 17, 32, 33, 64, 65, 128, 129, 300});
+  }
+}
+
+TEST_CASE("GPU: activations meet the rows of an act_order layer", "[kernels][gpu]") {
+  if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
+  const Weight weight = GENERATE(Weight::u4b8, Weight::u4, Weight::u8b128);
+  const Float activations = GENERATE(Float::f16, Float::bf16);
+  const auto [k, group_size] = GENERATE(table<int, int>({{1056, 32}, {4224, 128}}));
+  std::mt19937 rng{mpk::test::seed()};
+  LayerShape shape = layer_of({weight, activations}, group_size, k, 320);
+  shape.act_order = true;
+  check_layer(rng, make_layer(rng, shape, Numbers::wild, true), {1, 17, 130});
+}
+
+TEST_CASE("GPU: more rows than one launch of a small kernel takes", "[kernels][gpu]") {
+  if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
+  std::mt19937 rng{mpk::test::seed()};
+  LayerShape shape = layer_of({Weight::u4b8, Float::f16}, 32, 64, 64);
+  shape.act_order = true;  // gathering has a limit of its own
+  check_layer(rng, make_layer(rng, shape, Numbers::wild, true), {70000});
+}
+
+TEST_CASE("GPU: any number of blocks gives the same whole numbers", "[kernels][gpu][small]") {
+  if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
+  const int m_size = GENERATE(9, 30, 130);
+  const M m{m_size};
+  for (const Kind kind : kKinds) {
+    const int group_size = kind.weight == Weight::nvfp4 ? 16 : kind.weight == Weight::mxfp4 ? 32 : 64;
+    std::mt19937 rng{mpk::test::seed()};
+    const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, 1088, 320), Numbers::exact, true);
+    const LayerShape& shape = layer.shape;
+    const auto activations = small_activations(rng, m, shape.k, shape.activations);
+    const auto expected =
+        rounded(layer, m, gpu_reference(layer.weights, shape.k, shape.n, activations, m, shape.activations));
+    DeviceLayer device{layer};
+    device.set_activations(activations);
+    for (const GemmFamily family : families())
+      for (const int sms : {1, 2, 5, 16, 132, 10000})
+        for (const bool clusters : {false, true}) {
+          if (clusters && (family != GemmFamily::wgmma || sms > 132)) continue;
+          GpuTraits gpu{gpu_status().capability, sms};
+          for (int size = 1; clusters && size <= GpuTraits::kMaxCluster; ++size)
+            gpu.clusters[at(size)] = sms / size;
+          const GemmPlan plan = plan_gemm(shape, m, gpu, family);
+          CAPTURE(describe(plan), m_size, sms, clusters);
+          CHECK(differences(device.multiply(plan, true), expected) == 0);
+        }
   }
 }

@@ -2,9 +2,11 @@
 
 #include "kernels/gemm.hpp"
 #include "packer/format/error.hpp"
+#include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace mpk;
+using namespace mpk::test;
 
 namespace {
 
@@ -27,14 +29,28 @@ std::string refusal(const LayerShape& shape) {
 
 }  // namespace
 
-TEST_CASE("every layer that the packer writes has a kernel", "[kernels]") {
-  for (const Weight type : {Weight::u4b8, Weight::u8b128}) {
-    for (const int group : {32, 64, 128})
-      REQUIRE(refusal(layer(type, GroupSize{group}, 4096, 11008)).empty());
-    REQUIRE(refusal(layer(type, std::nullopt, 256, 128)).empty());
-    REQUIRE(refusal(layer(type, std::nullopt, 16, 64)).empty());
-    REQUIRE(refusal(layer(type, GroupSize{256}, 256, 128)).empty());  // one group: one scale per column
-  }
+TEST_CASE("every layer that the packer writes has a kernel on every GPU", "[kernels]") {
+  for (const Kind kind : kKinds)
+    for (const int group_size : group_sizes(kind.weight)) {
+      CAPTURE(name_of(kind.weight), name_of(kind.activations), group_size);
+      const LayerShape shape = layer_of(kind, group_size, 4096, 11008);
+      REQUIRE(refusal(shape).empty());
+      REQUIRE_NOTHROW(plan_gemm(shape, M{1}, kAmpere));
+      REQUIRE_NOTHROW(plan_gemm(shape, M{1}, GpuTraits{90, 132}, GemmFamily::mma_sync));
+      REQUIRE(plan_gemm(shape, M{1}, GpuTraits{90, 132}).family == GemmFamily::wgmma);
+      const std::string row = std::string{name_of(kind.weight)} + " " + name_of(kind.activations) + " ";
+      REQUIRE(gemm_table().find("mma.sync (8.0 on) " + row) != std::string::npos);
+    }
+  REQUIRE(refusal(layer(Weight::u4b8, std::nullopt, 16, 64)).empty());
+  REQUIRE(refusal(layer(Weight::u4b8, GroupSize{256}, 256, 128)).empty());  // one group: one scale per column
+}
+
+TEST_CASE("a group as long as K is one scale per column, but not of bytes", "[kernels]") {
+  REQUIRE_FALSE(layer(Weight::u4b8, GroupSize{128}, 128, 64).grouped());
+  REQUIRE(layer(Weight::u4b8, GroupSize{128}, 256, 64).grouped());
+  const LayerShape bytes = layer(Weight::nvfp4, GroupSize{16}, 16, 64);
+  REQUIRE(bytes.grouped());
+  REQUIRE(bytes.groups() == 1);
 }
 
 TEST_CASE("what no kernel handles is refused, with the table", "[kernels]") {

@@ -1,4 +1,8 @@
-#include "packer/format/float16.hpp"
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <vector>
+
 #include "tests/support/catch.hpp"
 #include "verify/activations.hpp"
 #include "verify/gemm_check.hpp"
@@ -18,22 +22,81 @@ struct Case {
     const WeightFormat& format = *weight_format_named("marlin");
     const SyntheticLayer layer = synthetic_layer(format, scheme, k, n, test::seed());
     q = format.decode(views_of(layer.parts), scheme, k, n);
-    activations = outlier_activations(m, k, test::seed());
+    const Float type = activation_type(scheme);
+    activations = outlier_activations(m, k, test::seed(), type);
     output = emulate_kernel(q, activations, m);
-    reference = reference_product(dequantize(q), activations, m);
+    reference = reference_product(dequantize(q), activations, m, type);
   }
   GemmCheck check() const { return check_product(output, reference, activations, q.scheme, q.k(), q.n(), m); }
 };
 
+/// Everything that "marlin" holds and a kernel multiplies.
+std::vector<Scheme> schemes() {
+  std::vector<Scheme> all;
+  for (const DType scales : {DType::F16, DType::BF16})
+    for (const std::optional<GroupSize> group :
+         {std::optional<GroupSize>{}, std::optional{GroupSize{32}}, std::optional{GroupSize{128}}}) {
+      all.push_back({.type = kU4B8, .group_size = group, .scale_dtype = scales});
+      all.push_back({.type = kU8B128, .group_size = group, .scale_dtype = scales});
+      all.push_back(
+          {.type = kU4, .group_size = group, .scale_dtype = scales, .zero_points = ZeroPoints::integer});
+      if (group)
+        all.push_back({.type = kU4B8, .group_size = group, .scale_dtype = scales, .act_order = true});
+      if (!group || group->value == 128)
+        all.push_back({.type = kE4M3, .group_size = group, .scale_dtype = scales});
+    }
+  for (const DType activations : {DType::F16, DType::BF16})
+    all.push_back({.type = kE2M1,
+                   .group_size = GroupSize{16},
+                   .scale_dtype = DType::F8_E4M3,
+                   .global_scale = GlobalScale::multiplies,
+                   .activations = activations});
+  all.push_back({.type = kE2M1, .group_size = GroupSize{32}, .scale_dtype = DType::F8_E8M0});
+  return all;
+}
+
 }  // namespace
 
-TEST_CASE("the kernel's own roundings stay inside the bound", "[verify]") {
-  const ScalarType type = GENERATE(kU4B8, kU8B128);
-  const std::int64_t group = GENERATE(-1, 32, 128);
-  const Case c{{type, group < 0 ? std::nullopt : std::optional{GroupSize{group}}, DType::F16}};
-  CAPTURE(type.bits, group, c.check().worst);
-  REQUIRE(c.check().passed());
-  REQUIRE(c.check().worst > 0);
+TEST_CASE("the kernel's own roundings stay inside the bound, and are not nothing", "[verify]") {
+  for (const Scheme& scheme : schemes()) {
+    CAPTURE(to_string(scheme));
+    const auto layer = kernel_layer(scheme, K{256}, N{128});
+    REQUIRE(layer);
+    REQUIRE(layer->activations == activation_type(scheme));
+    const Case c{scheme};
+    CAPTURE(c.check().worst);
+    REQUIRE(c.check().passed());
+    REQUIRE(c.check().worst > 0.01);
+  }
+}
+
+TEST_CASE("bf16 where the scheme says so, f16 where it says nothing", "[verify]") {
+  REQUIRE(activation_type({}) == Float::f16);
+  REQUIRE(activation_type({.type = kU4B8, .group_size = {}, .scale_dtype = DType::BF16}) == Float::bf16);
+  REQUIRE(activation_type({.type = kE2M1, .group_size = GroupSize{32}, .scale_dtype = DType::F8_E8M0}) ==
+          Float::bf16);
+  const Scheme nvfp4{.type = kE2M1,
+                     .group_size = GroupSize{16},
+                     .scale_dtype = DType::F8_E4M3,
+                     .global_scale = GlobalScale::multiplies};
+  REQUIRE(activation_type(nvfp4) == Float::f16);
+}
+
+TEST_CASE("what no kernel multiplies with is none", "[verify]") {
+  const Scheme scheme = GENERATE(values<Scheme>({
+      {.type = kU8, .group_size = {}, .zero_points = ZeroPoints::integer},
+      {.type = kU4, .group_size = {}, .zero_points = ZeroPoints::floating},
+      {.type = kE4M3, .group_size = GroupSize{32}, .scale_dtype = DType::F8_E8M0},
+      {.type = kE4M3, .group_size = {}, .scale_dtype = DType::F16, .scales_divide = true},
+      {.type = kU4B8, .group_size = {}, .scale_dtype = DType::F32},
+      {.type = kU4B8, .group_size = {}, .activations = DType::I8},
+      {.type = kE2M1,
+       .group_size = GroupSize{16},
+       .scale_dtype = DType::F8_E4M3,
+       .global_scale = GlobalScale::divides},
+  }));
+  CAPTURE(to_string(scheme));
+  REQUIRE_FALSE(kernel_layer(scheme, K{256}, N{128}));
 }
 
 TEST_CASE("one wrong weight, one stale output, a NaN: outside the bound", "[verify]") {
@@ -58,14 +121,15 @@ TEST_CASE("one wrong weight, one stale output, a NaN: outside the bound", "[veri
   REQUIRE_FALSE(c.check().passed());
 }
 
-TEST_CASE("activations are the same bits for the same seed, carry outliers and fit float16", "[verify]") {
-  const auto a = outlier_activations(M{64}, K{512}, 5);
-  REQUIRE(a == outlier_activations(M{64}, K{512}, 5));
-  REQUIRE(a != outlier_activations(M{64}, K{512}, 6));
+TEST_CASE("activations are the same bits for the same seed, carry outliers and are finite", "[verify]") {
+  const Float type = GENERATE(Float::f16, Float::bf16);
+  const auto a = outlier_activations(M{64}, K{512}, 5, type);
+  REQUIRE(a == outlier_activations(M{64}, K{512}, 5, type));
+  REQUIRE(a != outlier_activations(M{64}, K{512}, 6, type));
   float largest = 0;
   double energy = 0;
   for (const std::uint16_t bits : a) {
-    const float value = f16_to_float(bits);
+    const float value = to_float(bits, type);
     REQUIRE(std::isfinite(value));
     largest = std::max(largest, std::abs(value));
     energy += static_cast<double>(value) * value;

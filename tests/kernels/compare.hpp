@@ -1,0 +1,76 @@
+#pragma once
+// A product against the exact one and the bound.
+
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <ostream>
+#include <vector>
+
+#include "kernels/error_bound.hpp"
+#include "tests/kernels/layer.hpp"
+
+namespace mpk::test {
+
+struct Mismatch {
+  std::int64_t row, column;
+  double actual, expected, bound;
+};
+inline std::ostream& operator<<(std::ostream& out, const Mismatch& m) {
+  return out << "(" << m.row << ", " << m.column << "): " << m.actual << " for " << m.expected << ", bound "
+             << m.bound;
+}
+
+struct Comparison {
+  std::optional<Mismatch> first;  ///< outside its bound
+  double worst = 0;               ///< largest error / bound
+};
+
+/// `out` (M, N); `activations` and `exact`, without the bias, may have more rows.
+inline Comparison compare(const PackedLayer& layer, const std::vector<std::uint16_t>& activations, M m,
+                          const std::vector<std::uint16_t>& out, const GpuReference& exact, bool with_bias) {
+  const std::int64_t k_size = layer.shape.k.value, n_size = layer.shape.n.value;
+  const Float type = layer.shape.activations;
+  Comparison result;
+  for (std::int64_t row = 0; row < m.value; ++row) {
+    double sum_abs = 0;
+    for (std::int64_t k = 0; k < k_size; ++k)
+      sum_abs += std::abs(static_cast<double>(from_bits(activations[at(row * k_size + k)], type)));
+    for (std::int64_t column = 0; column < n_size; ++column) {
+      const std::size_t i = at(row * n_size + column);
+      const double bias = with_bias ? static_cast<double>(layer.bias_values[at(column)]) : 0.0;
+      const double expected = exact.product[i] + bias;
+      const double bound = gemm_error_bound(layer.shape, exact.product[i], exact.magnitude[i], sum_abs, bias);
+      const double actual = static_cast<double>(from_bits(out[i], type)), error = std::abs(actual - expected);
+      if (!(error <= bound) && !std::isinf(bound) && !result.first)  // NaN, too
+        result.first = Mismatch{row, column, actual, expected, bound};
+      result.worst = std::max(result.worst, error / bound);
+    }
+  }
+  return result;
+}
+
+/// Sums that float32 holds exactly, rounded once.
+inline std::vector<std::uint16_t> rounded(const PackedLayer& layer, M m, const GpuReference& exact) {
+  const std::int64_t n_size = layer.shape.n.value;
+  std::vector<std::uint16_t> out(at(m.value * n_size));
+  for (std::int64_t i = 0; i < m.value * n_size; ++i)
+    out[at(i)] = to_bits(static_cast<float>(exact.product[at(i)]) + layer.bias_values[at(i % n_size)],
+                         layer.shape.activations);
+  return out;
+}
+/// Outputs that are not the same number; -0 is 0.
+inline std::int64_t differences(const std::vector<std::uint16_t>& a, const std::vector<std::uint16_t>& b) {
+  std::int64_t wrong = a.size() == b.size() ? 0 : 1;
+  for (std::size_t i = 0; i < a.size() && i < b.size(); ++i)
+    wrong += a[i] != b[i] && ((a[i] | b[i]) & 0x7fff) != 0;
+  return wrong;
+}
+
+/// The families of kernels that the current GPU runs.
+inline std::vector<GemmFamily> families() {
+  if (gpu_status().capability == 90) return {GemmFamily::mma_sync, GemmFamily::wgmma};
+  return {GemmFamily::mma_sync};
+}
+
+}  // namespace mpk::test
