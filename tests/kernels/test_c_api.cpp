@@ -30,16 +30,17 @@ TEST_CASE("C: what cannot be is refused, and said", "[kernels]") {
 TEST_CASE("GPU: the C functions give the bits that the C++ ones give", "[kernels][gpu][small]") {
   if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
   std::mt19937 rng{mpk::test::seed()};
-  const PackedLayer layer = make_layer(rng, kU4B8, GroupSize{128}, K{1024}, N{320}, wild_scale<std::mt19937>);
+  const LayerShape shape = layer_of({Weight::u4b8, Float::f16}, 128, 1024, 320);
+  const PackedLayer layer = make_layer(rng, shape, Numbers::wild);
   const M m{19};
-  const auto activations = activations_with_outliers(rng, m, layer.k);
-  const std::vector<std::uint16_t> expected =
-      GpuLinear{shape_of(layer), tensors_of(layer)}.multiply(activations, m);
+  const auto activations = activations_with_outliers(rng, m, shape.k);
+  const std::vector<std::uint16_t> expected = GpuLinear{shape, layer.tensors()}.multiply(activations, m);
 
   const Stream stream;
   constexpr std::size_t kRoom = std::size_t{1} << 26;
   const DeviceBuffer<std::uint32_t> words{layer.words, stream};
-  const DeviceBuffer<std::uint16_t> scales{layer.permuted, stream}, a{activations, stream};
+  const DeviceBuffer<std::byte> scales{layer.scales, stream};
+  const DeviceBuffer<std::uint16_t> a{activations, stream};
   DeviceBuffer<std::uint16_t> out{expected.size()};
   DeviceBuffer<std::byte> workspace{kRoom};
   workspace.fill_bytes(0, stream);
@@ -51,7 +52,7 @@ TEST_CASE("GPU: the C functions give the bits that the C++ ones give", "[kernels
   buffers.scales = scales.data();
   buffers.out = out.data();
   buffers.workspace = workspace.data();
-  const mpk_layer c_layer{MPK_U4B8, MPK_F16, layer.k.value, layer.n.value, 128, 0};
+  const mpk_layer c_layer{MPK_U4B8, MPK_F16, shape.k.value, shape.n.value, 128, 0};
   REQUIRE(mpk_test_multiply(&c_layer, m.value, &buffers, kRoom) == MPK_OK);
   MPK_CUDA(cudaDeviceSynchronize());
   REQUIRE(out.to_host(stream) == expected);
