@@ -83,7 +83,8 @@ extern "C" {
 mpk_status mpk_plan_gemm(const mpk_layer* layer, int64_t m, mpk_plan* plan) {
   return guarded([&] {
     require(layer != nullptr && plan != nullptr, "mpk_plan_gemm: null");
-    const GemmPlan made = plan_gemm(shape_of(*layer), M{m}, current_gpu_traits());
+    const LayerShape shape = shape_of(*layer);  // what is wrong with it comes before what is with the GPU
+    const GemmPlan made = plan_gemm(shape, M{m}, current_gpu_traits());
     *plan = {};
     std::memcpy(plan, &made, sizeof made);
   });
