@@ -537,7 +537,7 @@ TEST_CASE("checkpoints of other tools are divided to the bit", "[tensor-parallel
   }
 }
 
-TEST_CASE("--tp writes a directory per rank", "[tensor-parallel][command-line]") {
+TEST_CASE("convert --tp writes a directory per rank", "[tensor-parallel][command-line]") {
   const ScratchDir dir;
   write_llama(dir / "in", "gptq", groups_of_128());
   const auto run = [&](const std::string& arguments) {
