@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <omp.h>
@@ -62,7 +63,9 @@ ConvertJob job_from(const ConvertOptions& o) {
 }
 
 void run(const ConvertOptions& o) {
-  if (o.threads > 0) omp_set_num_threads(o.threads);
+  // By itself no more than this: the disk is the limit, and every thread keeps some memory.
+  constexpr int kMostThreads = 16;
+  omp_set_num_threads(o.threads > 0 ? o.threads : std::min(omp_get_max_threads(), kMostThreads));
   const Device device = device_named(o.device);
   if (o.verify) decide_gpu(device);
   const ConvertJob job = job_from(o);
@@ -110,7 +113,9 @@ void add_common(CLI::App& cmd, ConvertOptions& o) {
   cmd.add_option("--device", o.device, "where --verify runs its GEMM")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
-  cmd.add_option("--threads", o.threads, "0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
+  cmd.add_option("--threads", o.threads, "0: all, 16 at most")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   cmd.add_option("--json", o.json, "write the results to a file, or - for standard output");
 }
 

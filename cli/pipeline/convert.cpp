@@ -5,6 +5,7 @@
 #include <fstream>
 #include <future>
 #include <memory>
+#include <omp.h>
 #include <set>
 
 #include <fmt/format.h>
@@ -57,6 +58,13 @@ std::vector<ColumnRange> slabs_of(const Geometry& geometry) {
   for (std::int64_t first = 0; first < geometry.n.value; first += width)
     slabs.push_back({first, std::min(width, geometry.n.value - first)});
   return slabs;
+}
+
+/// Threads that may hold a slab at the same time: its codes, and those that the check unpacks again.
+std::int64_t workers_for(const Geometry& geometry, const ColumnRange& slab) {
+  const std::int64_t bytes = 2 * geometry.k.value * slab.count;
+  return std::clamp<std::int64_t>(static_cast<std::int64_t>(kSlabMemoryBytes) / bytes, 1,
+                                  omp_get_max_threads());
 }
 
 class Conversion {
@@ -315,7 +323,13 @@ class Conversion {
 
   /// Finished tensors may wait up to this size, the next one's own included: with the source's bytes in
   /// memory as well, about twice the largest tensor and a fixed sum.
-  std::uint64_t budget() const { return largest_tensor(source_.checkpoint()) + kWaitingMemoryBytes; }
+  std::uint64_t budget() const {
+    // What a thread has had in hand stays with it, so threads that take turns at slabs count, too.
+    constexpr std::uint64_t kSlabOfAThread = std::uint64_t{8} << 20;  // at most, up to K = 32768
+    const std::uint64_t slabs =
+        std::min(kWaitingMemoryBytes, kSlabOfAThread * static_cast<std::uint64_t>(omp_get_max_threads()));
+    return largest_tensor(source_.checkpoint()) + kWaitingMemoryBytes - slabs;
+  }
 
   void convert_unit(std::size_t index, WriteQueue& queue) {
     const LayerUnit& unit = units_[index];
@@ -369,8 +383,11 @@ class Conversion {
                  [&] { convert_slab(targets_[t].layers[index], columns, buffers[t]); });
       };
       convert(slabs.front());  // alone: it also writes what all columns share
-      parallel_for(std::ssize(slabs) - 1,
-                   [&](std::int64_t i) { convert(slabs[static_cast<std::size_t>(i) + 1]); });
+      const std::int64_t workers = workers_for(view.geometry, slabs.front());
+      parallel_for(workers, [&](std::int64_t worker) {
+        for (std::int64_t i = 1 + worker; i < std::ssize(slabs); i += workers)
+          convert(slabs[static_cast<std::size_t>(i)]);
+      });
     }
   }
 

@@ -74,8 +74,10 @@ ConvertReport run_convert(const ConvertJob& job, const ConvertProof& prove = {},
 
 // What a plan has to know of the work.
 
-/// Finished tensors may wait for the disk up to the size of the largest one and this.
-inline constexpr std::uint64_t kWaitingMemoryBytes = std::uint64_t{64} << 20;
+/// Finished tensors may wait for the disk up to the size of the largest one and this, less what threads hold.
+inline constexpr std::uint64_t kWaitingMemoryBytes = std::uint64_t{80} << 20;
+/// Slabs under way at the same time hold about this much at most.
+inline constexpr std::uint64_t kSlabMemoryBytes = std::uint64_t{32} << 20;
 /// Besides twice the largest tensor a conversion holds about this much: what waits, pieces of layers, the
 /// program.
 inline constexpr std::uint64_t kFixedMemoryBytes = std::uint64_t{180} << 20;
