@@ -33,6 +33,17 @@ std::string describe(const LayerShape& layer);
 void gather_columns(const std::uint16_t* in, const std::int32_t* perm, std::uint16_t* out, M m, K k,
                     GpuStream stream);
 
+/// For tables whose rows have `weight` and `activations`.
+template <class Row>
+bool takes(const Row& row, const LayerShape& layer) {
+  return row.weight == layer.weight && row.activations == layer.activations;
+}
+template <class Table>
+std::string refusal_by(const Table& rows, const LayerShape& layer) {
+  if (std::string why = common_refusal(layer); !why.empty()) return why;
+  return std::ranges::any_of(rows, [&](const auto& row) { return takes(row, layer); }) ? "" : "weight type";
+}
+
 /// The rows of a table, written in parts.
 template <class T, std::size_t... kSizes>
 constexpr auto join(const std::array<T, kSizes>&... arrays) {

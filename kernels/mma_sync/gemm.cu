@@ -58,14 +58,8 @@ constexpr auto kVariants =
          variants_of<Weight::nvfp4, Float::f16>(), variants_of<Weight::nvfp4, Float::bf16>(),
          variants_of<Weight::mxfp4, Float::bf16>());
 
-bool fits(const Variant& v, const LayerShape& layer) {
-  return v.weight == layer.weight && v.activations == layer.activations;
-}
-
 std::string refusal(const LayerShape& layer) {
-  if (std::string why = common_refusal(layer); !why.empty()) return why;
-  return std::ranges::any_of(kVariants, [&](const Variant& v) { return fits(v, layer); }) ? ""
-                                                                                          : "weight type";
+  return refusal_by(kVariants, layer);
 }
 
 std::string tile_text(const Variant& v) {
@@ -92,7 +86,7 @@ void plan(GemmPlan& plan, const GpuTraits& gpu) {
   };
   int variant = -1;
   for (int i = 0; i < static_cast<int>(kVariants.size()); ++i) {
-    if (!fits(kVariants[static_cast<std::size_t>(i)], layer)) continue;
+    if (!takes(kVariants[static_cast<std::size_t>(i)], layer)) continue;
     variant = i;
     if (kVariants[static_cast<std::size_t>(i)].tile.m >= m.value) break;
   }

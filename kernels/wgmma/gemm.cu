@@ -50,21 +50,15 @@ constexpr auto kVariants =
          variants_of<Weight::nvfp4, Float::f16>(), variants_of<Weight::nvfp4, Float::bf16>(),
          variants_of<Weight::mxfp4, Float::bf16>());
 
-bool fits(const Variant& v, const LayerShape& layer) {
-  return v.weight == layer.weight && v.activations == layer.activations;
-}
-
 std::string refusal(const LayerShape& layer) {
-  if (std::string why = common_refusal(layer); !why.empty()) return why;
-  return std::ranges::any_of(kVariants, [&](const Variant& v) { return fits(v, layer); }) ? ""
-                                                                                          : "weight type";
+  return refusal_by(kVariants, layer);
 }
 
 void plan(GemmPlan& plan, const GpuTraits& gpu) {
   std::vector<WgmmaTile> rows;
   int first = -1;
   for (int i = 0; i < static_cast<int>(kVariants.size()); ++i)
-    if (fits(kVariants[static_cast<std::size_t>(i)], plan.layer)) {
+    if (takes(kVariants[static_cast<std::size_t>(i)], plan.layer)) {
       if (first < 0) first = i;
       rows.push_back(kVariants[static_cast<std::size_t>(i)].tile);
     }
