@@ -10,6 +10,7 @@
 #include "cli/pipeline/convert.hpp"
 #include "cli/pipeline/open_model.hpp"
 #include "cli/pipeline/verify_artifact.hpp"
+#include "tests/cli/verified.hpp"
 #include "tests/support/packed_model.hpp"
 
 using namespace mpk;
@@ -74,16 +75,6 @@ std::vector<Eigen::Index> rows_by_group(const std::vector<std::int32_t>& g_idx) 
 bool same(const MatrixF& a, const MatrixF& b) {
   return a.rows() == b.rows() && a.cols() == b.cols() &&
          std::memcmp(a.data(), b.data(), sizeof(float) * static_cast<std::size_t>(a.size())) == 0;
-}
-
-void require_verified(const std::filesystem::path& directory, const std::filesystem::path& source) {
-  VerifyJob verify;
-  verify.artifact = directory;
-  verify.source = source;
-  verify.device = Device::cpu;
-  const VerifyReport verdict = run_verify(verify);
-  CAPTURE(directory.string(), verdict.all_failures());
-  REQUIRE(verdict.passed());
 }
 
 PackedModel mlp(std::int64_t intermediate = 256) {

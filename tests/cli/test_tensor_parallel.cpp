@@ -13,6 +13,7 @@
 #include "cli/pipeline/packed_checkpoint.hpp"
 #include "cli/pipeline/plan.hpp"
 #include "cli/pipeline/verify_artifact.hpp"
+#include "tests/cli/verified.hpp"
 #include "tests/support/packed_model.hpp"
 
 using namespace mpk;
@@ -102,16 +103,6 @@ std::string beside(const std::vector<PackedCheckpoint>& ranks, const std::string
   std::string bytes;
   for (const PackedCheckpoint& rank : ranks) bytes += bytes_of(rank.checkpoint(), name);
   return bytes;
-}
-
-void require_verified(const std::filesystem::path& directory, const std::filesystem::path& source) {
-  VerifyJob verify;
-  verify.artifact = directory;
-  verify.source = source;
-  verify.device = Device::cpu;
-  const VerifyReport verdict = run_verify(verify);
-  CAPTURE(directory.string(), verdict.all_failures());
-  REQUIRE(verdict.passed());
 }
 
 /// Two key heads, biases everywhere, one layer whose MLP is left in floats.
