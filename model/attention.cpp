@@ -37,7 +37,8 @@ void attend_block(const AttentionShape& shape, std::int64_t first_query, ConstMa
   const std::int64_t queries = q.cols();
   const Keys all{visible_keys(shape, first_query).begin, first_query + queries};
   const std::int64_t keys = all.end - all.begin;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
+  const float scale =
+      shape.scale ? static_cast<float>(*shape.scale) : 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
   gemm(Op::transpose, Op::none, scale, k.middleCols(all.begin, keys), q, 0.0f,
        scores.topLeftCorner(keys, queries));
 
@@ -46,6 +47,8 @@ void attend_block(const AttentionShape& shape, std::int64_t first_query, ConstMa
     const Keys seen = visible_keys(shape, first_query + i);
     float* column = scores.col(i).data();
     std::fill(column, column + (seen.begin - all.begin), 0.0f);
+    if (shape.softcap)
+      cap(column + (seen.begin - all.begin), seen.end - seen.begin, static_cast<float>(*shape.softcap));
     inverse_sum[i] = 1.0f / exponentials(column + (seen.begin - all.begin), seen.end - seen.begin);
     std::fill(column + (seen.end - all.begin), column + keys, 0.0f);
   }

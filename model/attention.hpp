@@ -11,9 +11,11 @@ namespace mpk {
 struct AttentionShape {
   std::int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
   std::optional<std::int64_t> sliding_window;  ///< a query sees this many tokens, itself included
+  std::optional<double> scale = {};            ///< of q^T k; nullopt: 1 / sqrt(head_dim)
+  std::optional<double> softcap = {};          ///< c: a scaled score s becomes c tanh(s / c)
 };
 
-/// out <- softmax(q^T k / sqrt(head_dim)) v for each head and window of `length` columns.
+/// out <- softmax(scale q^T k) v for each head and window of `length` columns.
 /// q, out (num_heads * head_dim, M); k, v (num_kv_heads * head_dim, M).
 void attend(const AttentionShape& shape, std::int64_t length, ConstMatrixRef q, ConstMatrixRef k,
             ConstMatrixRef v, MatrixRef out);

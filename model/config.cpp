@@ -1,6 +1,7 @@
 #include "model/config.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include <fmt/format.h>
@@ -64,6 +65,18 @@ bool has_bias(BiasRule rule, const ConfigReader& config, const char* key) {
   return false;
 }
 
+bool is_number(const json& value) {
+  return value.is_number() && std::isfinite(value.get<double>()) && value.get<double>() > 0;
+}
+
+std::vector<double> required_factors(const ConfigReader& config, const char* key) {
+  const json* list = config.find(key);
+  if (!list) throw bad_input("{} is missing", config.name(key));
+  if (!list->is_array() || !std::all_of(list->begin(), list->end(), is_number))
+    throw bad_input("{} is {}, expected a list of numbers above 0", config.name(key), brief(*list));
+  return list->get<std::vector<double>>();
+}
+
 void parse_sizes(const ConfigReader& config, const Family& family, DecoderConfig& out) {
   out.hidden = config.required_integer("hidden_size", 1, kMaxExtent);
   out.intermediate = config.required_integer("intermediate_size", 1, kMaxExtent);
@@ -101,13 +114,18 @@ bool slides(const json& layer_type) {
 }
 
 /// One flag per layer of a family whose layers may differ.
-std::vector<bool> sliding_layers(const ConfigReader& config, std::int64_t num_layers) {
+std::vector<bool> sliding_layers(const ConfigReader& config, const Family& family, std::int64_t num_layers) {
   std::vector<bool> sliding(static_cast<std::size_t>(num_layers));
   if (const json* types = config.find("layer_types")) {
     if (!types->is_array() || types->size() != sliding.size())
       throw bad_input("layer_types is {}, expected a list of num_hidden_layers = {} names", brief(*types),
                       num_layers);
     std::transform(types->begin(), types->end(), sliding.begin(), slides);
+  } else if (family.window == WindowRule::pattern) {
+    const auto pattern =
+        config.integer("sliding_window_pattern", 1, kMaxExtent).value_or(family.window_pattern);
+    for (std::int64_t i = 0; i < num_layers; ++i)
+      sliding[static_cast<std::size_t>(i)] = (i + 1) % pattern != 0;
   } else if (config.boolean("use_sliding_window").value_or(false)) {
     // With "sliding_window": null there is no window to use, whatever the switch says.
     if (config.mentions("sliding_window") && !config.find("sliding_window")) return sliding;
@@ -118,28 +136,50 @@ std::vector<bool> sliding_layers(const ConfigReader& config, std::int64_t num_la
   return sliding;
 }
 
-void parse_sliding_window(const ConfigReader& config, WindowRule rule, DecoderConfig& out) {
-  constexpr std::int64_t kDefaultWindow = 4096;
+void parse_sliding_window(const ConfigReader& config, const Family& family, DecoderConfig& out) {
+  const WindowRule rule = family.window;
   out.sliding_window.assign(static_cast<std::size_t>(out.num_layers), std::nullopt);
   if (rule == WindowRule::none) return;
+  if (rule == WindowRule::switched && !config.boolean("use_sliding_window").value_or(false)) return;
   std::vector<bool> sliding(out.sliding_window.size(), true);
-  if (rule == WindowRule::layer_types) {
-    sliding = sliding_layers(config, out.num_layers);
+  const bool differ = rule == WindowRule::layer_types || rule == WindowRule::pattern;
+  if (differ) {
+    sliding = sliding_layers(config, family, out.num_layers);
     if (std::find(sliding.begin(), sliding.end(), true) == sliding.end()) return;
-    if (!config.boolean("use_sliding_window").value_or(false))
+    if (rule == WindowRule::layer_types && !config.boolean("use_sliding_window").value_or(false))
       throw bad_input("layer_types holds sliding_attention, but use_sliding_window is not true");
   }
   auto window = config.integer("sliding_window", 1, kMaxExtent);
-  if (!config.mentions("sliding_window")) window = kDefaultWindow;
-  if (!window && rule == WindowRule::layer_types)
-    throw bad_input("layer_types holds sliding_attention, but sliding_window is null");
+  if (!config.mentions("sliding_window")) window = family.default_window;
+  if (!window && differ)
+    throw bad_input("{}, but sliding_window is null", config.find("layer_types")
+                                                          ? "layer_types holds sliding_attention"
+                                                          : "some layers attend to a sliding window");
   for (std::size_t i = 0; i < sliding.size(); ++i)
     if (sliding[i]) out.sliding_window[i] = window;
 }
 
+void parse_longrope(const ConfigReader& config, const ConfigReader& spelling, RopeConfig& rope) {
+  rope.short_factor = required_factors(spelling, "short_factor");
+  rope.long_factor = required_factors(spelling, "long_factor");
+  const char* key = "original_max_position_embeddings";
+  auto original = config.integer(key, 1, kMaxExtent);  // has precedence, as in transformers
+  if (!original) original = spelling.integer(key, 1, kMaxExtent);
+  constexpr std::int64_t kDefaultOriginal = 4096;
+  rope.original_max_position = static_cast<double>(original.value_or(kDefaultOriginal));
+  rope.factor = spelling.positive("factor").value_or(
+      static_cast<double>(config.integer("max_position_embeddings", 1, kMaxExtent).value_or(4096)) /
+      rope.original_max_position);
+  if (const auto attention = spelling.positive("attention_factor"))
+    rope.attention_factor = *attention;
+  else if (rope.factor > 1)
+    rope.attention_factor = std::sqrt(1 + std::log(rope.factor) / std::log(rope.original_max_position));
+}
+
 /// `spelling` is the object of rope_scaling or rope_parameters.
-RopeConfig parse_rope_object(const ConfigReader& config, const ConfigReader& spelling) {
+RopeConfig parse_rope_object(const ConfigReader& config, const Family& family, const ConfigReader& spelling) {
   RopeConfig rope;
+  rope.theta = family.rope_theta;
   const auto outer_theta = config.positive("rope_theta"), inner_theta = spelling.positive("rope_theta");
   if (outer_theta && inner_theta && *outer_theta != *inner_theta)
     throw bad_input("rope_theta is {}, but {} is {}", *outer_theta, spelling.name("rope_theta"),
@@ -151,6 +191,7 @@ RopeConfig parse_rope_object(const ConfigReader& config, const ConfigReader& spe
     throw bad_input("{} is {}, but {} is {}", spelling.name("rope_type"), brief(*type), spelling.name("type"),
                     brief(*old_type));
   rope.type = type.value_or(old_type.value_or("default"));
+  if (family.longrope && rope.type == "su") rope.type = "longrope";  // its name at first
 
   if (rope.type == "linear" || rope.type == "llama3") rope.factor = spelling.required_positive("factor");
   if (rope.type == "llama3") {
@@ -163,17 +204,32 @@ RopeConfig parse_rope_object(const ConfigReader& config, const ConfigReader& spe
     rope.original_max_position = static_cast<double>(
         original ? *original : config.required_integer("max_position_embeddings", 1, kMaxExtent));
   }
-  if (rope.type != "default" && rope.type != "linear" && rope.type != "llama3")
-    throw unsupported("{} is {}; known are default, linear and llama3",
-                      spelling.name(type ? "rope_type" : "type"), brief(rope.type));
-  for (const ConfigReader* reader : {&config, &spelling})
-    if (const auto part = reader->positive("partial_rotary_factor"); part && *part != 1.0)
-      throw unsupported("{} is {}; only whole heads can be rotated", reader->name("partial_rotary_factor"),
-                        *part);
+  if (family.longrope && rope.type == "longrope")
+    parse_longrope(config, spelling, rope);
+  else if (rope.type != "default" && rope.type != "linear" && rope.type != "llama3")
+    throw unsupported("{} is {}; known are default, linear and llama3{}",
+                      spelling.name(type ? "rope_type" : "type"), brief(rope.type),
+                      family.longrope ? ", and longrope" : "");
   return rope;
 }
 
-RopeConfig parse_rope(const ConfigReader& config) {
+/// The first elements of a head are rotated, the rest passes.
+void parse_rotary_dim(const ConfigReader& config, const Family& family, const ConfigReader& spelling,
+                      DecoderConfig& out) {
+  for (const ConfigReader* reader : {&spelling, &config})
+    if (const auto part = reader->positive("partial_rotary_factor"); part && *part != 1.0) {
+      const auto key = reader->name("partial_rotary_factor");
+      if (!family.partial_rotary) throw unsupported("{} is {}; only whole heads can be rotated", key, *part);
+      const auto rotated = static_cast<double>(out.head_dim) * *part;
+      if (!(*part < 1) || rotated < 2 || static_cast<std::int64_t>(rotated) % 2 != 0)
+        throw bad_input("{} {} of head_dim {} is no even number of elements", key, *part, out.head_dim);
+      out.rotary_dim = static_cast<std::int64_t>(rotated);
+      return;
+    }
+}
+
+/// Of all layers.
+RopeConfig parse_shared_rope(const ConfigReader& config, const Family& family, DecoderConfig& out) {
   static const json kNothing = json::object();
   const json* scaling = config.find("rope_scaling");
   const json* parameters = config.find("rope_parameters");
@@ -183,7 +239,13 @@ RopeConfig parse_rope(const ConfigReader& config) {
       if (value.is_object())
         throw unsupported("{} is an object: rotary embeddings that differ by layer type",
                           spelling.name(key.c_str()));
-    return parse_rope_object(config, spelling);
+    parse_rotary_dim(config, family, spelling, out);
+    RopeConfig rope = parse_rope_object(config, family, spelling);
+    for (const auto* factors : {&rope.short_factor, &rope.long_factor})
+      if (rope.type == "longrope" && std::ssize(*factors) != out.num_rotated() / 2)
+        throw bad_input("{} has {} factors for {} rotated elements of a head", name, factors->size(),
+                        out.num_rotated());
+    return rope;
   };
   if (scaling && parameters && parse(*scaling, "rope_scaling") != parse(*parameters, "rope_parameters"))
     throw bad_input("rope_scaling {} and rope_parameters {} disagree", brief(*scaling), brief(*parameters));
@@ -191,25 +253,132 @@ RopeConfig parse_rope(const ConfigReader& config) {
   return parse(scaling ? *scaling : kNothing, "rope_scaling");
 }
 
+/// One for layers with full attention, another for those with a sliding window: either both in
+/// "rope_parameters", or as "rope_theta" with "rope_scaling", and "rope_local_base_freq".
+void parse_rope(const ConfigReader& config, const Family& family, DecoderConfig& out) {
+  if (family.sliding_rope_theta == 0) {
+    out.rope = parse_shared_rope(config, family, out);
+    return;
+  }
+  Family sliding = family;
+  sliding.rope_theta = family.sliding_rope_theta;
+  static const json kNothing = json::object();
+  if (const json* both = config.find("rope_parameters")) {
+    const ConfigReader reader{*both, "rope_parameters"};
+    const auto parse = [&](const char* key, const Family& defaults) {
+      const json* object = reader.find(key);
+      const ConfigReader spelling{object ? *object : kNothing, reader.name(key)};
+      return parse_rope_object(ConfigReader{kNothing, ""}, defaults, spelling);
+    };
+    for (const auto& [key, value] : both->items())
+      if (key != "full_attention" && key != "sliding_attention")
+        throw unsupported("{} is not one of full_attention and sliding_attention", reader.name(key.c_str()));
+    if (config.find("rope_scaling"))
+      throw unsupported("rope_scaling and rope_parameters in one config of {}", family.architecture);
+    out.rope = parse("full_attention", family);
+    out.sliding_rope = parse("sliding_attention", sliding);
+    return;
+  }
+  out.rope = parse_shared_rope(config, family, out);
+  out.sliding_rope.emplace().theta = config.positive("rope_local_base_freq").value_or(sliding.rope_theta);
+}
+
+void parse_activation(const ConfigReader& config, const Family& family, DecoderConfig& out) {
+  const auto name = config.string(family.activation_key);
+  out.activation = family.activation;
+  if (!name) return;
+  if (*name == "silu")
+    out.activation = Activation::silu;
+  else if (*name == "gelu_pytorch_tanh")
+    out.activation = Activation::gelu_tanh;
+  else
+    throw unsupported("{} is {}; known are silu and gelu_pytorch_tanh", family.activation_key, brief(*name));
+}
+
+/// null switches a softcap off, without its key it is `otherwise`.
+std::optional<double> softcap(const ConfigReader& config, const char* key, std::optional<double> otherwise) {
+  return config.mentions(key) ? config.positive(key) : otherwise;
+}
+
+void parse_scales(const ConfigReader& config, const Family& family, DecoderConfig& out) {
+  if (family.gemma) {
+    out.norm_offset = 1;
+    out.output_norms = true;
+    out.embedding_scale = std::sqrt(static_cast<double>(out.hidden));
+    if (config.boolean("use_bidirectional_attention").value_or(false))
+      throw unsupported("use_bidirectional_attention is true; attention is causal here");
+  }
+  if (family.query_scalar)
+    out.attention_scale =
+        1 / std::sqrt(config.positive("query_pre_attn_scalar").value_or(*family.query_scalar));
+  if (family.attention_softcap)
+    out.attention_softcap = softcap(config, "attn_logit_softcapping", family.attention_softcap);
+  if (family.logit_softcap_key)
+    out.logit_softcap = softcap(config, "final_logit_softcapping", family.logit_softcap);
+}
+
+void parse_experts(const ConfigReader& config, const Family& family, DecoderConfig& out) {
+  if (!family.experts) return;
+  const ExpertsFamily& names = *family.experts;
+  ExpertsConfig& experts = out.experts;
+  constexpr std::int64_t kMaxExperts = 65536;
+  const auto count = config.integer("num_experts", 1, kMaxExperts),
+             local = config.integer("num_local_experts", 1, kMaxExperts);
+  if (count && local && *count != *local)
+    throw bad_input("num_experts is {}, but num_local_experts is {}", *count, *local);
+  if (!count && !local) throw bad_input("neither num_experts nor num_local_experts is there");
+  experts.count = count ? *count : *local;
+  experts.per_token = config.required_integer("num_experts_per_tok", 1, experts.count);
+  experts.intermediate = config.required_integer(names.intermediate_key, 1, kMaxExtent);
+  experts.normalized =
+      names.normalized ? *names.normalized : config.boolean("norm_topk_prob").value_or(false);
+  experts.block = names.block;
+  experts.gate = names.gate;
+  experts.up = names.up;
+  experts.down = names.down;
+  experts.layers.assign(static_cast<std::size_t>(out.num_layers), true);
+  if (!names.has_sparse_step) return;
+  const auto step = config.integer("decoder_sparse_step", 1, kMaxExtent).value_or(1);
+  for (std::int64_t i = 0; i < out.num_layers; ++i)
+    experts.layers[static_cast<std::size_t>(i)] = (i + 1) % step == 0;
+  const json* dense = config.find("mlp_only_layers");
+  if (!dense) return;
+  if (!dense->is_array()) throw bad_input("mlp_only_layers is {}, expected a list", brief(*dense));
+  for (const json& layer : *dense) {
+    if (!layer.is_number_integer()) throw bad_input("mlp_only_layers holds {}", brief(layer));
+    for (std::int64_t i = 0; i < out.num_layers; ++i)
+      if (layer == i) experts.layers[static_cast<std::size_t>(i)] = false;
+  }
+}
+
 }  // namespace
+
+bool DecoderConfig::is_plain_dense() const {
+  return !fused_qkv && !fused_gate_up && activation == Activation::silu && norm_offset == 0 &&
+         !output_norms && embedding_scale == 1 && !attention_scale && !attention_softcap && !logit_softcap &&
+         !rotary_dim && !sliding_rope && experts.count == 0 && rope.type != "longrope";
+}
 
 DecoderConfig parse_config(const json& object) {
   const ConfigReader config{object, ""};
   const Family& family = family_of(config);
-  if (const auto act = config.string("hidden_act"); act && *act != "silu")
-    throw unsupported("hidden_act is {}; known is silu", brief(*act));
 
   DecoderConfig out;
   out.architecture = family.architecture;
   parse_sizes(config, family, out);
-  out.norm_eps = config.positive("rms_norm_eps").value_or(1e-6);
+  out.norm_eps = config.positive("rms_norm_eps").value_or(family.norm_eps);
   out.qkv_bias = has_bias(family.qkv_bias, config, "attention_bias");
   out.o_bias = has_bias(family.o_bias, config, "attention_bias");
   out.mlp_bias = has_bias(family.mlp_bias, config, "mlp_bias");
   out.qk_norm = family.qk_norm;
-  out.tied_embeddings = config.boolean("tie_word_embeddings").value_or(false);
-  parse_sliding_window(config, family.window, out);
-  out.rope = parse_rope(config);
+  out.tied_embeddings = config.boolean("tie_word_embeddings").value_or(family.tied_embeddings);
+  out.fused_qkv = family.fused_qkv;
+  out.fused_gate_up = family.fused_gate_up;
+  parse_activation(config, family, out);
+  parse_scales(config, family, out);
+  parse_sliding_window(config, family, out);
+  parse_rope(config, family, out);
+  parse_experts(config, family, out);
   return out;
 }
 

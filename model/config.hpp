@@ -14,11 +14,30 @@ namespace mpk {
 /// `type`.
 struct RopeConfig {
   double theta = 10000.0;
-  std::string type = "default";  ///< default | linear | llama3
+  std::string type = "default";  ///< default | linear | llama3 | longrope
   double factor = 1.0;
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  ///< llama3
-  double original_max_position = 8192;                   ///< llama3
+  double original_max_position = 8192;                   ///< llama3, longrope
+  /// longrope: each frequency is divided by its own factor, the long one if a window is longer than
+  /// original_max_position. (rotary_dim / 2) each.
+  std::vector<double> short_factor = {}, long_factor = {};
+  double attention_factor = 1.0;  ///< longrope: multiplies cos and sin
   friend bool operator==(const RopeConfig&, const RopeConfig&) = default;
+};
+
+/// f of f(gate) * up.
+enum class Activation { silu, gelu_tanh };
+
+/// Routed experts in place of a layer's feed-forward network: each token runs through the few that a router
+/// finds most probable, and their outputs are summed with the probabilities as weights.
+struct ExpertsConfig {
+  std::int64_t count = 0;         ///< 0: no layer has experts
+  std::int64_t per_token = 0;     ///< 1 .. count
+  std::int64_t intermediate = 0;  ///< of one expert
+  bool normalized = false;        ///< the weights of a token's experts are scaled to the sum 1
+  std::vector<bool> layers = {};  ///< which layers have them
+  // How checkpoints name them: "model.layers.0.{block}.experts.0.{gate}".
+  std::string block = "mlp", router = "gate", gate = "gate_proj", up = "up_proj", down = "down_proj";
 };
 
 struct DecoderConfig {
@@ -31,6 +50,31 @@ struct DecoderConfig {
   bool tied_embeddings = false;                             ///< lm_head is embed_tokens
   std::vector<std::optional<std::int64_t>> sliding_window;  ///< per layer; nullopt: full attention
   RopeConfig rope;
+
+  bool fused_qkv = false;      ///< q, k and v are the outputs of one linear, side by side
+  bool fused_gate_up = false;  ///< likewise gate and up
+  Activation activation = Activation::silu;
+  double norm_offset = 0;     ///< norms multiply by this + their weight (Gemma: 1)
+  bool output_norms = false;  ///< norms of what o and down add to the residual stream (Gemma)
+  double embedding_scale = 1;
+  std::optional<double> attention_scale;    ///< of the scores; nullopt: 1 / sqrt(head_dim)
+  std::optional<double> attention_softcap;  ///< c: a score s becomes c tanh(s / c)
+  std::optional<double> logit_softcap;      ///< likewise the logits
+  std::optional<std::int64_t> rotary_dim;   ///< the first elements of a head, which are rotated; nullopt: all
+  std::optional<RopeConfig> sliding_rope;   ///< of layers with a sliding window; nullopt: rope
+  ExpertsConfig experts;
+
+  bool has_experts(std::int64_t layer) const {
+    return experts.count > 0 && experts.layers[static_cast<std::size_t>(layer)];
+  }
+  const RopeConfig& rope_of(std::int64_t layer) const {
+    return sliding_rope && sliding_window[static_cast<std::size_t>(layer)] ? *sliding_rope : rope;
+  }
+  std::int64_t num_rotated() const { return rotary_dim.value_or(head_dim); }
+
+  /// Nothing beyond the members above `fused_qkv`, and no RoPE type but default, linear and llama3: what
+  /// Llama, Mistral, Qwen2 and Qwen3 are. For forward passes that know no more.
+  bool is_plain_dense() const;
 };
 
 /// Throws Error{unsupported} for an architecture, activation or RoPE variant that is not in the tables, and

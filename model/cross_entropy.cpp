@@ -12,12 +12,12 @@ namespace mpk {
 namespace {
 
 /// cross_entropy() of one chunk whose final norm is done.
-void add_chunk(const MatrixF& head, const MatrixF& x, std::span<const std::int32_t> tokens,
-               std::int64_t length, Eigen::Ref<Eigen::VectorXd> losses) {
-  const std::int64_t vocab_tiles = num_vocab_tiles(head.cols());
-  std::vector<PartialSum> parts(static_cast<std::size_t>(x.cols() * vocab_tiles));
-  std::vector<float> target_logits(static_cast<std::size_t>(x.cols()));
-  for_each_logit_tile<1>({{{head, x}}}, length, [&](const LogitTile<1>& tile) {
+void add_chunk(const LogitInput& model, std::span<const std::int32_t> tokens, std::int64_t length,
+               Eigen::Ref<Eigen::VectorXd> losses) {
+  const std::int64_t vocab_tiles = num_vocab_tiles(model.head.cols());
+  std::vector<PartialSum> parts(static_cast<std::size_t>(model.x.cols() * vocab_tiles));
+  std::vector<float> target_logits(static_cast<std::size_t>(model.x.cols()));
+  for_each_logit_tile<1>({model}, length, [&](const LogitTile<1>& tile) {
     const auto token = static_cast<std::size_t>(tile.token);
     parts[static_cast<std::size_t>(tile.token * vocab_tiles + tile.vocab_tile)] =
         partial_sum(tile.logits[0], tile.ids);
@@ -47,7 +47,7 @@ Eigen::VectorXd cross_entropy(const Decoder& decoder, ConstMatrixRef x, std::spa
     const std::int64_t windows = std::min<std::int64_t>(chunk, losses.size() - first);
     decoder.final_norm(x.middleCols(first * length, windows * length), normed);
     add_chunk(
-        decoder.head(), normed,
+        {decoder.head(), normed, decoder.logit_softcap()},
         tokens.subspan(static_cast<std::size_t>(first * length), static_cast<std::size_t>(windows * length)),
         length, losses.segment(first, windows));
   }

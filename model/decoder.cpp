@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "model/elementwise.hpp"
 #include "model/linear_specs.hpp"
 #include "model/norm.hpp"
 #include "packer/format/error.hpp"
@@ -23,7 +24,7 @@ Decoder::Decoder(DecoderConfig config, const WeightSource& weights)
     : config_{std::move(config)}, weights_{weights} {
   embeddings_ = load("model.embed_tokens.weight", config_.hidden, config_.vocab);
   if (!config_.tied_embeddings) head_ = load("lm_head.weight", config_.hidden, config_.vocab);
-  final_norm_ = load("model.norm.weight", config_.hidden, 1);
+  final_norm_ = load_norm("model.norm.weight", config_.hidden);
 }
 
 MatrixF Decoder::load(const std::string& name, std::int64_t rows, std::int64_t cols) const {
@@ -36,6 +37,12 @@ MatrixF Decoder::load(const std::string& name, std::int64_t rows, std::int64_t c
   return matrix;
 }
 
+/// What the norm multiplies by.
+Eigen::VectorXf Decoder::load_norm(const std::string& name, std::int64_t size) const {
+  const Eigen::VectorXf weight = load(name, size, 1);
+  return config_.norm_offset == 0 ? weight : weight.array() + static_cast<float>(config_.norm_offset);
+}
+
 Linear Decoder::load_linear(const std::string& module, std::int64_t k, std::int64_t n, bool bias) const {
   Linear linear{module, load(module + ".weight", k, n), {}};
   if (bias) linear.bias = load(module + ".bias", n, 1);
@@ -46,17 +53,26 @@ DecoderLayer Decoder::load_layer(std::int64_t index) const {
   if (index < 0 || index >= config_.num_layers)
     throw Error{ErrorKind::bad_input, fmt::format("layer {} of {}", index, config_.num_layers)};
   const std::string prefix = fmt::format("model.layers.{}.", index);
-  const std::vector<LinearSpec> specs = linear_specs(config_, index);
   DecoderLayer layer;
   layer.index = index;
-  const std::vector<Linear*> linears = layer.linears();
-  for (std::size_t i = 0; i < linears.size(); ++i)
-    *linears[i] = load_linear(specs[i].module, specs[i].k.value, specs[i].n.value, specs[i].bias);
-  layer.input_norm = load(norm_tensor(index, LayerNorm::input), config_.hidden, 1);
-  layer.post_attention_norm = load(norm_tensor(index, LayerNorm::post_attention), config_.hidden, 1);
+  if (config_.has_experts(index)) {
+    layer.experts.resize(static_cast<std::size_t>(config_.experts.count));
+    layer.router = load_linear(router_module(config_, index), config_.hidden, config_.experts.count, false);
+  }
+  for (const LinearSpec& spec : linear_specs(config_, index))
+    layer.linear(spec.role, spec.expert) = load_linear(spec.module, spec.k.value, spec.n.value, spec.bias);
+  const auto norm = [&](LayerNorm which) {
+    return load_norm(norm_tensor(config_, index, which), config_.hidden);
+  };
+  layer.input_norm = norm(LayerNorm::attention_input);
+  layer.post_attention_norm = norm(LayerNorm::mlp_input);
+  if (config_.output_norms) {
+    layer.attention_output_norm = norm(LayerNorm::attention_output);
+    layer.mlp_output_norm = norm(LayerNorm::mlp_output);
+  }
   if (config_.qk_norm) {
-    layer.q_norm = load(prefix + "self_attn.q_norm.weight", config_.head_dim, 1);
-    layer.k_norm = load(prefix + "self_attn.k_norm.weight", config_.head_dim, 1);
+    layer.q_norm = load_norm(prefix + "self_attn.q_norm.weight", config_.head_dim);
+    layer.k_norm = load_norm(prefix + "self_attn.k_norm.weight", config_.head_dim);
   }
   return layer;
 }
@@ -66,9 +82,11 @@ MatrixF Decoder::embed(std::span<const std::int32_t> tokens) const {
     if (token < 0 || token >= config_.vocab)
       throw Error{ErrorKind::bad_input,
                   fmt::format("token {} is outside the vocabulary of {}", token, config_.vocab)};
+  const auto scale = static_cast<float>(config_.embedding_scale);
   MatrixF x(config_.hidden, static_cast<Eigen::Index>(tokens.size()));
 #pragma omp parallel for schedule(static)
-  for (Eigen::Index i = 0; i < x.cols(); ++i) x.col(i) = embeddings_.col(tokens[static_cast<std::size_t>(i)]);
+  for (Eigen::Index i = 0; i < x.cols(); ++i)
+    x.col(i) = embeddings_.col(tokens[static_cast<std::size_t>(i)]) * scale;
   return x;
 }
 
@@ -89,6 +107,11 @@ MatrixF Decoder::logits(const MatrixF& x, std::int64_t length) const {
   final_norm(x, normed);
   MatrixF out(config_.vocab, x.cols());
   apply(head(), length, normed, out);
+  if (const auto softcap = logit_softcap()) {
+#pragma omp parallel for schedule(static)
+    for (Eigen::Index token = 0; token < out.cols(); ++token)
+      cap(out.col(token).data(), out.rows(), *softcap);
+  }
   return out;
 }
 

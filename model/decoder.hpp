@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -42,9 +43,14 @@ class Decoder {
   /// The two steps of logits(), for callers who cannot hold (vocab, M).
   void final_norm(ConstMatrixRef x, MatrixF& out) const;
   const MatrixF& head() const { return config_.tied_embeddings ? embeddings_ : head_; }  ///< (hidden, vocab)
+  /// The head's outputs s become c tanh(s / c) where the family has a softcap c.
+  std::optional<float> logit_softcap() const {
+    return config_.logit_softcap ? std::optional{static_cast<float>(*config_.logit_softcap)} : std::nullopt;
+  }
 
  private:
   MatrixF load(const std::string& name, std::int64_t rows, std::int64_t cols) const;
+  Eigen::VectorXf load_norm(const std::string& name, std::int64_t size) const;
   Linear load_linear(const std::string& module, std::int64_t k, std::int64_t n, bool bias) const;
 
   DecoderConfig config_;

@@ -174,7 +174,8 @@ Comparison compare(const Decoder& model, const Decoder& reference, std::span<con
     model.final_norm(model_state.middleCols(first * length, count * length), model_normed);
     reference.final_norm(reference_state.middleCols(first * length, count * length), reference_normed);
     add_chunk(
-        {{{model.head(), model_normed}, {reference.head(), reference_normed}}},
+        {{{model.head(), model_normed, model.logit_softcap()},
+          {reference.head(), reference_normed, reference.logit_softcap()}}},
         tokens.subspan(static_cast<std::size_t>(first * length), static_cast<std::size_t>(count * length)),
         length, totals);
   }

@@ -40,6 +40,33 @@ inline float silu(float x) {
   return x / (1.0f + exponential(-x));
 }
 
+/// x * sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3): GELU with its tanh, x / 2 (1 + tanh u), written
+/// out.
+inline float gelu_tanh(float x) {
+  const float u = 0.797884561f * (x + 0.044715f * x * x * x);
+  return x / (1.0f + exponential(-2.0f * u));
+}
+
+/// tanh x, within some 2e-7.
+inline float hyperbolic_tangent(float x) {
+  const float size = x < 0.0f ? -x : x, square = x * x;
+  const float decay = exponential(-2.0f * size);
+  const float large = (1.0f - decay) / (1.0f + decay);
+  // Near 0 the difference cancels. Taylor's series to x^9: the next term is below 2^-24 of x at the border.
+  float series = 62.0f / 2835.0f;
+  series = series * square - 17.0f / 315.0f;
+  series = series * square + 2.0f / 15.0f;
+  series = series * square - 1.0f / 3.0f;
+  series = series * square * size + size;
+  const float result = size < 0.25f ? series : large;
+  return x < 0.0f ? -result : result;
+}
+
+/// x[i] <- softcap * tanh(x[i] / softcap) for x[0] .. x[n - 1].
+inline void cap(float* x, std::int64_t n, float softcap) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] = softcap * hyperbolic_tangent(x[i] / softcap);
+}
+
 /// Sum of term(0) .. term(n - 1): lane l adds the terms l, l + 16, ... in order, then the lanes are added in
 /// pairs. `Sum` is float or double; `term` returns it.
 template <class Sum, class Term>

@@ -7,23 +7,52 @@
 #include <vector>
 
 #include "model/config.hpp"
+#include "model/experts.hpp"
 #include "model/linear.hpp"
+#include "model/linear_specs.hpp"
 #include "model/rope.hpp"
 
 namespace mpk {
 
-struct DecoderLayer {
-  std::int64_t index = 0;
-  Linear q, k, v, o, gate, up, down;
-  Eigen::VectorXf input_norm, post_attention_norm;  ///< (hidden)
-  Eigen::VectorXf q_norm, k_norm;                   ///< (head_dim), or empty
-
-  /// The linears in the order in which the forward pass meets them.
-  std::vector<Linear*> linears() { return {&q, &k, &v, &o, &gate, &up, &down}; }
+/// One of the routed experts.
+struct Expert {
+  Linear gate, up, down;
 };
 
-/// Sees the input x (K, M) of the linears that share it (q, k, v together; gate and up together), before they
-/// run.
+struct DecoderLayer {
+  std::int64_t index = 0;
+  /// With fused_qkv q has the outputs of all three, and k and v are empty; with fused_gate_up gate of both,
+  /// and up is empty. A layer with experts has no gate, up and down of its own.
+  Linear q, k, v, o, gate, up, down;
+  Linear router;                ///< empty without experts
+  std::vector<Expert> experts;  ///< empty without
+  // Norms, what they multiply by (DecoderConfig::norm_offset is in them). (hidden):
+  Eigen::VectorXf input_norm;                              ///< of what q, k and v read
+  Eigen::VectorXf post_attention_norm;                     ///< of what gate and up, or the experts, read
+  Eigen::VectorXf attention_output_norm, mlp_output_norm;  ///< of what o and down make, or empty
+  Eigen::VectorXf q_norm, k_norm;                          ///< (head_dim), or empty
+
+  Linear& linear(LinearRole role, std::int64_t expert);
+  /// The linears that linear_specs() names, in its order.
+  std::vector<Linear*> linears();
+};
+
+/// Linears that read a common input.
+struct LinearGroup {
+  enum class Stage { qkv, o, gate_up, down };
+  Stage stage;
+  std::int64_t expert = -1;  ///< reads the tokens that are routed to it; -1: reads all tokens
+  std::vector<Linear*> linears;
+  bool adds_to_residual = false;  ///< the output is added to the residual stream as it is
+
+  bool reads_all_tokens() const { return expert < 0; }
+};
+
+/// All linears of a layer, in the order of the forward pass.
+std::vector<LinearGroup> linear_groups(const DecoderConfig& config, DecoderLayer& layer);
+
+/// Sees the input x (K, M) of the linears of a group before they run; of an expert's linears that of the
+/// tokens routed to it, if there are any.
 using InputObserver = std::function<void(std::span<const Linear* const> linears, ConstMatrixRef x)>;
 
 /// The layer in stages, for windows of `length` columns. The odd ones make the input of a group of linears
@@ -33,7 +62,8 @@ using InputObserver = std::function<void(std::span<const Linear* const> linears,
 ///     x -> mlp_input    -> [gate up]  -> activation -> [down] -> add_mlp   -> x
 ///
 /// A caller may change the linears in brackets before the stage that uses them runs, and may call a stage for
-/// all its windows, some at a time, before the next.
+/// all its windows, some at a time, before the next. In a layer with experts add_experts stands for the
+/// stages after mlp_input.
 class LayerStages {
  public:
   /// Both must outlive this object.
@@ -46,15 +76,26 @@ class LayerStages {
   void activation(ConstMatrixRef input, MatrixF& out);          ///< input of down: (intermediate, M)
   void add_mlp(ConstMatrixRef activated, MatrixRef x) const;    ///< x += down(activated)
 
+  bool has_experts() const { return !layer_.experts.empty(); }
+  Routing route(ConstMatrixRef input) const;  ///< input: what mlp_input made
+  /// Input of an expert's down, (experts.intermediate, m), for some tokens' `input` (hidden, m) with the
+  /// edges of their windows.
+  void expert_activation(std::int64_t expert, std::span<const Eigen::Index> edges, ConstMatrixRef input,
+                         MatrixF& out);
+  /// x += what the experts make of the tokens routed to them. `observe` may be empty.
+  void add_experts(ConstMatrixRef input, MatrixRef x, const InputObserver& observe = {});
+
  private:
-  void position_heads(const Eigen::VectorXf& norm, MatrixF& heads) const;
+  void position_heads(const Eigen::VectorXf& norm, MatrixRef heads) const;
+  void add_output(const Linear& linear, const Eigen::VectorXf& norm, ConstMatrixRef input, MatrixRef x) const;
+  void add_normed(MatrixF& out, const Eigen::VectorXf& norm, MatrixRef x) const;
 
   const DecoderConfig& config_;
   const DecoderLayer& layer_;
   std::int64_t length_;
   RopeTable rope_;
-  MatrixF q_, k_, v_,
-      up_;  ///< kept from call to call: fresh pages for each chunk cost as much as the elementwise work
+  MatrixF qkv_, gate_up_;  ///< kept from call to call: fresh pages for each chunk cost as much as the
+                           ///< elementwise work
 };
 
 /// All stages in order: x <- layer(x), in chunks of windows so that the temporaries stay small beside x.

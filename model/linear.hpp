@@ -2,6 +2,7 @@
 // Linear layers over windows of tokens.
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "quantizer/linalg/gemm.hpp"
@@ -23,6 +24,8 @@ inline constexpr std::int64_t kLinearTile = 512;
 /// so a window's bits are the same alone and among others: a BLAS treats the last columns of a product
 /// differently.
 void apply(const Linear& linear, std::int64_t length, ConstMatrixRef x, MatrixRef y);
+/// For windows of any widths: window w owns columns edges[w] .. edges[w + 1] - 1.
+void apply(const Linear& linear, std::span<const Eigen::Index> edges, ConstMatrixRef x, MatrixRef y);
 void apply(const MatrixF& weight, std::int64_t length, ConstMatrixRef x, MatrixRef y);
 
 /// y <- y + linear(x).

@@ -3,26 +3,77 @@
 #include <fmt/format.h>
 
 namespace mpk {
+namespace {
 
-std::vector<LinearSpec> linear_specs(const DecoderConfig& config, std::int64_t layer) {
-  const std::string attention = fmt::format("model.layers.{}.self_attn.", layer);
-  const std::string mlp = fmt::format("model.layers.{}.mlp.", layer);
+void add_attention(const DecoderConfig& config, const std::string& prefix, std::vector<LinearSpec>& specs) {
   const std::int64_t heads = config.num_heads * config.head_dim,
                      kv_heads = config.num_kv_heads * config.head_dim;
-  return {
-      {attention + "q_proj", K{config.hidden}, N{heads}, config.qkv_bias},
-      {attention + "k_proj", K{config.hidden}, N{kv_heads}, config.qkv_bias},
-      {attention + "v_proj", K{config.hidden}, N{kv_heads}, config.qkv_bias},
-      {attention + "o_proj", K{heads}, N{config.hidden}, config.o_bias},
-      {mlp + "gate_proj", K{config.hidden}, N{config.intermediate}, config.mlp_bias},
-      {mlp + "up_proj", K{config.hidden}, N{config.intermediate}, config.mlp_bias},
-      {mlp + "down_proj", K{config.intermediate}, N{config.hidden}, config.mlp_bias},
-  };
+  const K hidden{config.hidden};
+  if (config.fused_qkv) {
+    specs.push_back({prefix + "qkv_proj", hidden, N{heads + 2 * kv_heads}, config.qkv_bias, LinearRole::q});
+  } else {
+    specs.push_back({prefix + "q_proj", hidden, N{heads}, config.qkv_bias, LinearRole::q});
+    specs.push_back({prefix + "k_proj", hidden, N{kv_heads}, config.qkv_bias, LinearRole::k});
+    specs.push_back({prefix + "v_proj", hidden, N{kv_heads}, config.qkv_bias, LinearRole::v});
+  }
+  specs.push_back({prefix + "o_proj", K{heads}, N{config.hidden}, config.o_bias, LinearRole::o});
 }
 
-std::string norm_tensor(std::int64_t layer, LayerNorm norm) {
-  return fmt::format("model.layers.{}.{}.weight", layer,
-                     norm == LayerNorm::input ? "input_layernorm" : "post_attention_layernorm");
+void add_mlp(const DecoderConfig& config, const std::string& prefix, std::vector<LinearSpec>& specs) {
+  const K hidden{config.hidden};
+  const std::int64_t width = config.intermediate;
+  if (config.fused_gate_up) {
+    specs.push_back({prefix + "gate_up_proj", hidden, N{2 * width}, config.mlp_bias, LinearRole::gate});
+  } else {
+    specs.push_back({prefix + "gate_proj", hidden, N{width}, config.mlp_bias, LinearRole::gate});
+    specs.push_back({prefix + "up_proj", hidden, N{width}, config.mlp_bias, LinearRole::up});
+  }
+  specs.push_back({prefix + "down_proj", K{width}, N{config.hidden}, config.mlp_bias, LinearRole::down});
+}
+
+void add_experts(const DecoderConfig& config, const std::string& layer, std::vector<LinearSpec>& specs) {
+  const ExpertsConfig& experts = config.experts;
+  const K hidden{config.hidden}, width{experts.intermediate};
+  for (std::int64_t i = 0; i < experts.count; ++i) {
+    const std::string prefix = fmt::format("{}{}.experts.{}.", layer, experts.block, i);
+    specs.push_back({prefix + experts.gate, hidden, N{width.value}, false, LinearRole::gate, i});
+    specs.push_back({prefix + experts.up, hidden, N{width.value}, false, LinearRole::up, i});
+    specs.push_back({prefix + experts.down, width, N{hidden.value}, false, LinearRole::down, i});
+  }
+}
+
+}  // namespace
+
+std::vector<LinearSpec> linear_specs(const DecoderConfig& config, std::int64_t layer) {
+  const std::string prefix = fmt::format("model.layers.{}.", layer);
+  std::vector<LinearSpec> specs;
+  add_attention(config, prefix + "self_attn.", specs);
+  if (config.has_experts(layer))
+    add_experts(config, prefix, specs);
+  else
+    add_mlp(config, prefix + "mlp.", specs);
+  return specs;
+}
+
+std::string norm_tensor(const DecoderConfig& config, std::int64_t layer, LayerNorm norm) {
+  const auto name = [&] {
+    switch (norm) {
+      case LayerNorm::attention_input:
+        return "input_layernorm";
+      case LayerNorm::mlp_input:
+        return config.output_norms ? "pre_feedforward_layernorm" : "post_attention_layernorm";
+      case LayerNorm::attention_output:
+        return "post_attention_layernorm";
+      case LayerNorm::mlp_output:
+        return "post_feedforward_layernorm";
+    }
+    return "";
+  };
+  return fmt::format("model.layers.{}.{}.weight", layer, name());
+}
+
+std::string router_module(const DecoderConfig& config, std::int64_t layer) {
+  return fmt::format("model.layers.{}.{}.{}", layer, config.experts.block, config.experts.router);
 }
 
 }  // namespace mpk

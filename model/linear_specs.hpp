@@ -1,5 +1,5 @@
 #pragma once
-// The linear layers of a decoder layer: names and shapes, stated once.
+// The tensors of a decoder layer: names and shapes, stated once.
 
 #include <cstdint>
 #include <string>
@@ -10,18 +10,29 @@
 
 namespace mpk {
 
+/// What a linear does. With DecoderConfig::fused_qkv the one in the place of q has the outputs of q, k and v
+/// side by side, and there is no k and v; with fused_gate_up likewise gate and up.
+enum class LinearRole { q, k, v, o, gate, up, down };
+
 struct LinearSpec {
   std::string module;  ///< "model.layers.0.self_attn.q_proj"
   K k;
   N n;
   bool bias = false;
+  LinearRole role = LinearRole::q;
+  std::int64_t expert = -1;  ///< of the routed experts; -1: every token passes
 };
 
-/// In the order q, k, v, o, gate, up, down.
+/// All that can be quantized, in the order q, k, v, o, gate, up, down; in a layer with experts gate, up and
+/// down of each.
 std::vector<LinearSpec> linear_specs(const DecoderConfig& config, std::int64_t layer);
 
-/// The norms of a decoder layer that linears read.
-enum class LayerNorm { input, post_attention };
-std::string norm_tensor(std::int64_t layer, LayerNorm norm);
+/// The norms of a decoder layer: of what q, k and v read, of what gate and up read, and with
+/// DecoderConfig::output_norms of what o and down make.
+enum class LayerNorm { attention_input, mlp_input, attention_output, mlp_output };
+std::string norm_tensor(const DecoderConfig& config, std::int64_t layer, LayerNorm norm);
+
+/// The linear whose outputs rate the experts for each token, (hidden, experts.count); never quantized.
+std::string router_module(const DecoderConfig& config, std::int64_t layer);
 
 }  // namespace mpk

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <omp.h>
+#include <optional>
 #include <vector>
 
 #include "model/elementwise.hpp"
@@ -21,10 +22,11 @@ constexpr std::int64_t num_vocab_tiles(std::int64_t vocab) {
   return (vocab + kVocabTile - 1) / kVocabTile;
 }
 
-/// A model's last step: logits = head^T x.
+/// A model's last step: logits = head^T x, capped.
 struct LogitInput {
-  const MatrixF& head;  ///< (hidden, vocab)
-  const MatrixF& x;     ///< (hidden, M), normed
+  const MatrixF& head;           ///< (hidden, vocab)
+  const MatrixF& x;              ///< (hidden, M), normed
+  std::optional<float> softcap;  ///< as in Decoder::logit_softcap()
 };
 
 /// Part of one token's logits, of every model.
@@ -61,8 +63,11 @@ void for_each_logit_tile(const std::array<LogitInput, kModels>& models, std::int
            tile.block(0, static_cast<std::int64_t>(i) * kTokenTile, ids, count));
     for (std::int64_t col = 0; col < count; ++col) {
       LogitTile<kModels> part{first + col, vocab_tile, first_id, ids, {}};
-      for (std::size_t i = 0; i < kModels; ++i)
-        part.logits[i] = tile.col(static_cast<std::int64_t>(i) * kTokenTile + col).data();
+      for (std::size_t i = 0; i < kModels; ++i) {
+        float* logits = tile.col(static_cast<std::int64_t>(i) * kTokenTile + col).data();
+        if (models[i].softcap) cap(logits, ids, *models[i].softcap);
+        part.logits[i] = logits;
+      }
       visit(part);
     }
   }

@@ -23,15 +23,20 @@ float llama3_frequency(const RopeConfig& config, float frequency) {
 
 }  // namespace
 
-Eigen::VectorXf inverse_frequencies(const RopeConfig& config, std::int64_t head_dim) {
-  Eigen::VectorXf frequencies(head_dim / 2);
+Eigen::VectorXf inverse_frequencies(const RopeConfig& config, std::int64_t dim, std::int64_t length) {
+  const bool is_long = static_cast<double>(length) > config.original_max_position;
+  const std::vector<double>& factors = is_long ? config.long_factor : config.short_factor;
+  Eigen::VectorXf frequencies(dim / 2);
   for (Eigen::Index i = 0; i < frequencies.size(); ++i) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim);
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(dim);
     float frequency = 1.0f / std::pow(static_cast<float>(config.theta), exponent);
     if (config.type == "linear")
       frequency /= static_cast<float>(config.factor);
     else if (config.type == "llama3")
       frequency = llama3_frequency(config, frequency);
+    else if (config.type == "longrope")
+      frequency = 1.0f / (static_cast<float>(factors.at(static_cast<std::size_t>(i))) *
+                          std::pow(static_cast<float>(config.theta), exponent));
     else if (config.type != "default")
       throw Error{ErrorKind::unsupported, "RoPE type " + config.type};
     frequencies[i] = frequency;
@@ -39,15 +44,16 @@ Eigen::VectorXf inverse_frequencies(const RopeConfig& config, std::int64_t head_
   return frequencies;
 }
 
-RopeTable::RopeTable(const RopeConfig& config, std::int64_t head_dim, std::int64_t length)
-    : cos_(head_dim / 2, length), sin_(head_dim / 2, length) {
-  const Eigen::VectorXf frequencies = inverse_frequencies(config, head_dim);
+RopeTable::RopeTable(const RopeConfig& config, std::int64_t dim, std::int64_t length)
+    : cos_(dim / 2, length), sin_(dim / 2, length) {
+  const Eigen::VectorXf frequencies = inverse_frequencies(config, dim, length);
+  const auto factor = static_cast<float>(config.attention_factor);
 #pragma omp parallel for schedule(static)
   for (std::int64_t position = 0; position < length; ++position)
     for (Eigen::Index i = 0; i < frequencies.size(); ++i) {
       const float angle = static_cast<float>(position) * frequencies[i];
-      cos_(i, position) = std::cos(angle);
-      sin_(i, position) = std::sin(angle);
+      cos_(i, position) = std::cos(angle) * factor;
+      sin_(i, position) = std::sin(angle) * factor;
     }
 }
 

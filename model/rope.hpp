@@ -1,6 +1,6 @@
 #pragma once
 // Rotary position embedding, in the convention of transformers: element i of a head turns with element i +
-// head_dim/2.
+// dim/2, where dim is head_dim or, in a partly rotated head, the number of its first elements that turn.
 
 #include <cstdint>
 
@@ -12,16 +12,17 @@ namespace mpk {
 /// cos and sin of every angle of a window.
 class RopeTable {
  public:
-  RopeTable(const RopeConfig& config, std::int64_t head_dim, std::int64_t length);
+  RopeTable(const RopeConfig& config, std::int64_t dim, std::int64_t length);
 
-  /// Turns one head (head_dim elements) at `position` of its window.
+  /// Turns the first dim elements of one head at `position` of its window.
   void rotate(float* head, std::int64_t position) const;
 
  private:
-  MatrixF cos_, sin_;  ///< (head_dim / 2, length)
+  MatrixF cos_, sin_;  ///< (dim / 2, length)
 };
 
-/// Angle per position, (head_dim / 2), in float32 as the models were trained with.
-Eigen::VectorXf inverse_frequencies(const RopeConfig& config, std::int64_t head_dim);
+/// Angle per position, (dim / 2), in float32 as the models were trained with. `length` of a window decides
+/// between the factors of longrope; 0 is short.
+Eigen::VectorXf inverse_frequencies(const RopeConfig& config, std::int64_t dim, std::int64_t length = 0);
 
 }  // namespace mpk

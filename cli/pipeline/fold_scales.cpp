@@ -16,18 +16,23 @@ float rounded(float value, DType dtype) {
   return load_float(bytes, dtype);
 }
 
-/// Divides a norm's weight and makes `scales` what it was divided by, its rounding included.
-void divide(Eigen::VectorXf& norm, DType dtype, Eigen::VectorXf& scales) {
+/// Divides what a norm multiplies by, `offset` + its weight, and makes `scales` what it was divided by, the
+/// rounding of the weight to `dtype` included. Returns the weight.
+Eigen::VectorXf divide(Eigen::VectorXf& norm, float offset, DType dtype, Eigen::VectorXf& scales) {
+  Eigen::VectorXf weight(norm.size());
   for (Eigen::Index c = 0; c < norm.size(); ++c) {
-    const float divided = rounded(norm(c) / scales(c), dtype);
+    weight(c) = rounded(norm(c) / scales(c) - offset, dtype);
+    const float divided = weight(c) + offset;
     const float scale = norm(c) / divided;
     if (std::isfinite(scale) && scale != 0) {
       scales(c) = scale;
       norm(c) = divided;
-    } else {  // a weight of zero, or one that leaves the dtype's range
+    } else {  // a factor of zero, or one that leaves the dtype's range
       scales(c) = 1;
+      weight(c) = rounded(norm(c) - offset, dtype);
     }
   }
+  return weight;
 }
 
 std::vector<float> floats(const Eigen::VectorXf& values) {
@@ -35,13 +40,42 @@ std::vector<float> floats(const Eigen::VectorXf& values) {
 }
 
 /// channel_of[k]: the output of v that o's input k comes from; elsewhere input k is output k.
-std::vector<Eigen::Index> channels(const DecoderConfig& config, LinearGroup group, Eigen::Index inputs) {
+std::vector<Eigen::Index> channels(const DecoderConfig& config, LinearGroup::Stage stage,
+                                   Eigen::Index inputs) {
   std::vector<Eigen::Index> channel_of(static_cast<std::size_t>(inputs));
   const Eigen::Index heads_per_value = config.num_heads / config.num_kv_heads, dim = config.head_dim;
   for (Eigen::Index k = 0; k < inputs; ++k)
     channel_of[static_cast<std::size_t>(k)] =
-        group == LinearGroup::o ? k / dim / heads_per_value * dim + k % dim : k;
+        stage == LinearGroup::Stage::o ? k / dim / heads_per_value * dim + k % dim : k;
   return channel_of;
+}
+
+/// Outputs of a linear that become, channel by channel, the inputs of a group.
+struct Producer {
+  Linear* linear = nullptr;  ///< nullptr: a norm is it
+  Eigen::Index first = 0;    ///< of these outputs
+};
+
+Producer producer_of(DecoderLayer& layer, const DecoderConfig& config, const LinearGroup& group) {
+  switch (group.stage) {
+    case LinearGroup::Stage::o:
+      if (!config.fused_qkv) return {&layer.v};
+      return {&layer.q, (config.num_heads + config.num_kv_heads) * config.head_dim};
+    case LinearGroup::Stage::down:
+      if (!group.reads_all_tokens()) return {&layer.experts[static_cast<std::size_t>(group.expert)].up};
+      return config.fused_gate_up ? Producer{&layer.gate, config.intermediate} : Producer{&layer.up};
+    case LinearGroup::Stage::qkv:
+    case LinearGroup::Stage::gate_up:
+      break;
+  }
+  return {};
+}
+
+void divide(const Producer& producer, const Eigen::VectorXf& scales, FoldedScales& folded) {
+  MatrixF& weight = producer.linear->weight;
+  weight.middleCols(producer.first, scales.size()).array().rowwise() /= scales.transpose().array();
+  folded.outputs.assign(static_cast<std::size_t>(weight.cols()), 1.0f);
+  std::copy_n(scales.data(), scales.size(), folded.outputs.begin() + producer.first);
 }
 
 }  // namespace
@@ -51,32 +85,34 @@ FoldedLayer fold_awq_scales(DecoderLayer& layer, const DecoderConfig& config, co
                             const std::function<DType(const std::string&)>& dtype_of,
                             const QuantizerOptions& options) {
   FoldedLayer folded;
-  for (std::size_t i = 0; i < kLinearGroups.size(); ++i) {
-    const LinearGroup group = kLinearGroups[i];
-    const std::vector<Linear*> linears = linears_of(layer, group);
-    Linear* producer = group == LinearGroup::o ? &layer.v : group == LinearGroup::down ? &layer.up : nullptr;
-    if (producer && (!scheme_of(producer->module) || producer->bias.size() > 0)) continue;
+  const std::vector<LinearGroup> groups = linear_groups(config, layer);
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    const LinearGroup& group = groups[i];
+    const Producer producer = producer_of(layer, config, group);
+    if (producer.linear && (!scheme_of(producer.linear->module) || producer.linear->bias.size() > 0))
+      continue;
+    if (!producer.linear && !group.reads_all_tokens()) continue;
     std::vector<AwqLayer> trials;
-    for (const Linear* linear : linears)
+    for (const Linear* linear : group.linears)
       if (const auto scheme = scheme_of(linear->module)) trials.push_back({&linear->weight, *scheme});
-    if (trials.size() != linears.size()) continue;  // one that is copied as it is reads the same input
+    if (trials.size() != group.linears.size()) continue;  // one that is copied as it is reads the same input
 
-    const std::vector<Eigen::Index> channel_of = channels(config, group, linears[0]->weight.rows());
+    const std::vector<Eigen::Index> channel_of =
+        channels(config, group.stage, group.linears[0]->weight.rows());
     Eigen::VectorXf scales = awq_scales(trials, seen[i].hessian, channel_of, options);
-    if (producer) {
-      producer->weight.array().rowwise() /= scales.transpose().array();
-      folded.linears[producer->module].outputs = floats(scales);
+    if (producer.linear) {
+      divide(producer, scales, folded.linears[producer.linear->module]);
     } else {
-      const bool first = group == LinearGroup::qkv;
-      const std::string name = norm_tensor(layer.index, first ? LayerNorm::input : LayerNorm::post_attention);
-      Eigen::VectorXf& norm = first ? layer.input_norm : layer.post_attention_norm;
-      divide(norm, dtype_of(name), scales);
-      folded.norms[name] = norm;
+      const bool first = group.stage == LinearGroup::Stage::qkv;
+      const std::string name =
+          norm_tensor(config, layer.index, first ? LayerNorm::attention_input : LayerNorm::mlp_input);
+      folded.norms[name] = divide(first ? layer.input_norm : layer.post_attention_norm,
+                                  static_cast<float>(config.norm_offset), dtype_of(name), scales);
     }
     const Eigen::VectorXf inputs = Eigen::VectorXf::NullaryExpr(std::ssize(channel_of), [&](Eigen::Index k) {
       return scales(channel_of[static_cast<std::size_t>(k)]);
     });
-    for (Linear* linear : linears) {
+    for (Linear* linear : group.linears) {
       linear->weight.array().colwise() *= inputs.array();
       folded.linears[linear->module].inputs = floats(inputs);
     }

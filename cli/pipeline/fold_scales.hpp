@@ -5,7 +5,8 @@
 //     norm -> q, k, v     v -> o     norm -> gate, up     up -> down
 //
 // A query head reads the values of a key-value head that others read as well: o's inputs of one value channel
-// share a scale. Nothing is folded through a linear with a bias or one that is not quantized.
+// share a scale. Nothing is folded through a linear with a bias or one that is not quantized, nor through the
+// norm before experts, which their router reads as it is.
 
 #include <cstdint>
 #include <functional>
@@ -26,8 +27,10 @@ struct FoldedScales {
 };
 
 struct FoldedLayer {
-  std::map<std::string, FoldedScales> linears;   ///< by module
-  std::map<std::string, Eigen::VectorXf> norms;  ///< changed ones, by tensor name; exact in their dtype
+  std::map<std::string, FoldedScales> linears;  ///< by module
+  /// Weights of changed norms as they are stored (without DecoderConfig::norm_offset), by tensor name; exact
+  /// in their dtype.
+  std::map<std::string, Eigen::VectorXf> norms;
 };
 
 /// Finds the scales from what the layer's linears see, and folds them. `scheme_of(module)`: nullopt for

@@ -1,6 +1,7 @@
 #include "cli/pipeline/layer_calibration.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 
 #include "cli/pipeline/timer.hpp"
@@ -20,66 +21,131 @@ void add_product(const MatrixF& x, const MatrixF& difference, MatrixF& sum) {
 struct LayerCalibration::Streams {
   LayerStream own;
   std::optional<LayerStream> of_float;
+  std::vector<Routing> routing = {};  ///< of `own`, chunk by chunk
 };
 
-/// Calls `work(begin, count)` for chunks of whole windows of x, small enough that a chunk's temporaries fit
-/// beside it.
+/// Calls `work(begin, count)` for chunks of whole windows, small enough that a chunk's temporaries fit beside
+/// x.
 template <class Work>
-void LayerCalibration::for_each_chunk(const MatrixF& x, Work work) const {
-  const Eigen::Index step = windows_per_chunk(config_, length_) * length_;
-  for (Eigen::Index begin = 0; begin < x.cols(); begin += step) work(begin, std::min(step, x.cols() - begin));
+void LayerCalibration::for_each_chunk(Eigen::Index columns, Work work) const {
+  const Eigen::Index step = chunk();
+  for (Eigen::Index begin = 0; begin < columns; begin += step) work(begin, std::min(step, columns - begin));
 }
 
-bool LayerCalibration::any_wanted(DecoderLayer& layer, LinearGroup group) const {
-  return std::ranges::any_of(linears_of(layer, group),
-                             [&](const Linear* linear) { return wanted_(linear->module); });
+bool LayerCalibration::any_wanted(const LinearGroup& group) const {
+  return std::ranges::any_of(group.linears, [&](const Linear* linear) { return wanted_(linear->module); });
 }
 
-void LayerCalibration::see(LinearGroup group, bool wanted, Streams& streams, Eigen::Index begin,
-                           Eigen::Index count, InputStatistics& seen) {
+void LayerCalibration::add(const MatrixF& x, const MatrixF* float_x, InputStatistics& seen) {
+  Timer timer{seconds_.hessian};
+  if (seen.hessian.size() == 0) seen.hessian = MatrixF::Zero(x.rows(), x.rows());
+  add_gram(x, seen.hessian);
+  seen.tokens += x.cols();
+  if (float_x) add_product(x, *float_x - x, seen.error.shift);
+}
+
+/// Of a group that reads all tokens.
+void LayerCalibration::see(const LinearGroup& group, Streams& streams, Eigen::Index begin, Eigen::Index count,
+                           InputStatistics& seen) {
   const MatrixF *x = nullptr, *float_x = nullptr;
   {
     Timer timer{seconds_.forward};
-    x = &streams.own.input(group, begin, count);
-    if (streams.of_float) float_x = &streams.of_float->input(group, begin, count);
+    x = &streams.own.input(group.stage, begin, count);
+    if (streams.of_float) float_x = &streams.of_float->input(group.stage, begin, count);
   }
-  if (!wanted) return;
+  if (!any_wanted(group)) return;
+  add(*x, float_x, seen);
+  if (!float_x || !group.adds_to_residual) return;
   Timer timer{seconds_.hessian};
-  if (seen.hessian.size() == 0) seen.hessian = MatrixF::Zero(x->rows(), x->rows());
-  add_gram(*x, seen.hessian);
-  if (!float_x) return;
-  add_product(*x, *float_x - *x, seen.error.shift);
-  if (adds_to_residual(group))
-    add_product(*x, streams.of_float->residual(begin, count) - streams.own.residual(begin, count),
-                seen.error.residual);
+  add_product(*x, streams.of_float->residual(begin, count) - streams.own.residual(begin, count),
+              seen.error.residual);
 }
 
-void LayerCalibration::quantize_wanted(DecoderLayer& layer, LinearGroup group, const InputStatistics& seen,
+/// Of an expert's group, over all `columns` of the streams. Its tokens are taken some windows at a time.
+void LayerCalibration::see_routed(const LinearGroup& group, Streams& streams, Eigen::Index columns,
+                                  InputStatistics& seen) {
+  if (!any_wanted(group)) return;
+  std::vector<Eigen::Index> tokens;
+  for (std::size_t i = 0; i < streams.routing.size(); ++i)
+    for (const Eigen::Index column : tokens_of(streams.routing[i], group.expert).columns)
+      tokens.push_back(static_cast<Eigen::Index>(i) * chunk() + column);
+  seen.routed_tokens = std::ssize(tokens);
+  if (std::ssize(tokens) * kInputsPerToken < group.linears.front()->weight.rows()) {
+    tokens.resize(static_cast<std::size_t>(columns));
+    std::iota(tokens.begin(), tokens.end(), 0);
+  }
+  const std::vector<Eigen::Index> edges = window_edges(tokens, length_);
+  const std::span<const Eigen::Index> all{tokens};
+  for (std::size_t window = 0; window + 1 < edges.size();) {
+    const Eigen::Index begin = edges[window];
+    do ++window;
+    while (window + 1 < edges.size() && edges[window + 1] - begin <= chunk());
+    const auto some =
+        all.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(edges[window] - begin));
+    const MatrixF *x = nullptr, *float_x = nullptr;
+    {
+      Timer timer{seconds_.forward};
+      x = &streams.own.expert_input(group, some);
+      if (streams.of_float) float_x = &streams.of_float->expert_input(group, some);
+    }
+    add(*x, float_x, seen);
+  }
+}
+
+void LayerCalibration::end_attention(const DecoderLayer& layer, Streams& streams, Eigen::Index columns) {
+  Timer timer{seconds_.forward};
+  streams.routing.clear();
+  for_each_chunk(columns, [&](Eigen::Index begin, Eigen::Index count) {
+    streams.own.end_attention(begin, count);
+    if (streams.of_float) streams.of_float->end_attention(begin, count);
+    if (!layer.experts.empty()) streams.routing.push_back(streams.own.route(begin, count));
+  });
+}
+
+void LayerCalibration::quantize_wanted(const LinearGroup& group, const InputStatistics& seen,
                                        const Quantize& quantize) const {
-  for (Linear* linear : linears_of(layer, group))
+  for (Linear* linear : group.linears)
     if (wanted_(linear->module)) quantize(*linear, seen);
+}
+
+template <class After>
+void LayerCalibration::visit(const LinearGroup& group, Streams& streams, Eigen::Index columns,
+                             InputStatistics& seen, After after) {
+  if (!group.reads_all_tokens()) return see_routed(group, streams, columns, seen);
+  for_each_chunk(columns, [&](Eigen::Index begin, Eigen::Index count) {
+    see(group, streams, begin, count, seen);
+    after(begin, count);
+  });
 }
 
 /// observe(); if `moves_float`, float_x goes through the layer.
 GroupStatistics LayerCalibration::pass(DecoderLayer& layer, Activations& activations, bool moves_float) {
-  GroupStatistics seen;
-  // Copies of one chunk: x will pass once more, when the layer is quantized.
-  const Eigen::Index room =
-      std::min<Eigen::Index>(windows_per_chunk(config_, length_) * length_, activations.x.cols());
+  const std::vector<LinearGroup> groups = linear_groups(config_, layer);
+  GroupStatistics seen(groups.size());
+  // On copies: x will pass once more, when the layer is quantized. Of one chunk if that will do; what an
+  // expert is shown depends on where all tokens go.
+  const Eigen::Index columns = activations.x.cols();
+  const Eigen::Index room = layer.experts.empty() ? std::min(chunk(), columns) : columns;
   MatrixF state(activations.x.rows(), room), float_state(activations.float_x.rows(), room);
   Streams streams{{config_, layer, length_, state}, {}};
   if (activations.float_x.size() > 0) streams.of_float.emplace(config_, layer, length_, float_state);
-  for_each_chunk(activations.x, [&](Eigen::Index begin, Eigen::Index count) {
-    state.leftCols(count) = activations.x.middleCols(begin, count);
-    if (streams.of_float) float_state.leftCols(count) = activations.float_x.middleCols(begin, count);
-    for (std::size_t i = 0; i < kLinearGroups.size(); ++i)
-      see(kLinearGroups[i], any_wanted(layer, kLinearGroups[i]), streams, 0, count, seen[i]);
+  for (Eigen::Index first = 0; first < columns; first += room) {
+    const Eigen::Index count = std::min(room, columns - first);
+    state.leftCols(count) = activations.x.middleCols(first, count);
+    if (streams.of_float) float_state.leftCols(count) = activations.float_x.middleCols(first, count);
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      visit(groups[i], streams, count, seen[i], [](Eigen::Index, Eigen::Index) {});
+      if (groups[i].stage == LinearGroup::Stage::o) end_attention(layer, streams, count);
+    }
     if (streams.of_float && moves_float) {
       Timer timer{seconds_.forward};
-      streams.of_float->finish_at_once(0, count);
-      activations.float_x.middleCols(begin, count) = float_state.leftCols(count);
+      if (layer.experts.empty())
+        streams.of_float->finish_at_once(0, count);
+      else
+        for_each_chunk(count, [&](Eigen::Index b, Eigen::Index n) { streams.of_float->finish(b, n); });
+      activations.float_x.middleCols(first, count) = float_state.leftCols(count);
     }
-  });
+  }
   return seen;
 }
 
@@ -89,8 +155,8 @@ GroupStatistics LayerCalibration::observe(DecoderLayer& layer, Activations& acti
 
 void LayerCalibration::at_once(DecoderLayer& layer, Activations& activations, const Quantize& quantize) {
   const GroupStatistics seen = pass(layer, activations, !is_last(layer));
-  for (std::size_t i = 0; i < kLinearGroups.size(); ++i)
-    quantize_wanted(layer, kLinearGroups[i], seen[i], quantize);
+  const std::vector<LinearGroup> groups = linear_groups(config_, layer);
+  for (std::size_t i = 0; i < groups.size(); ++i) quantize_wanted(groups[i], seen[i], quantize);
   if (is_last(layer)) return;
   Timer timer{seconds_.forward};
   forward_layer(config_, layer, length_, activations.x, {});
@@ -99,23 +165,25 @@ void LayerCalibration::at_once(DecoderLayer& layer, Activations& activations, co
 void LayerCalibration::by_groups(DecoderLayer& layer, Activations& activations, const Quantize& quantize) {
   const bool follows_float = activations.float_x.size() > 0;
   const std::optional<DecoderLayer> float_layer = follows_float ? std::optional{layer} : std::nullopt;
+  const Eigen::Index columns = activations.x.cols();
   Streams streams{{config_, layer, length_, activations.x}, {}};
   if (follows_float) streams.of_float.emplace(config_, *float_layer, length_, activations.float_x);
-  for (const LinearGroup group : kLinearGroups) {
+  for (const LinearGroup& group : linear_groups(config_, layer)) {
     InputStatistics seen;
-    const bool wanted = any_wanted(layer, group);
-    for_each_chunk(activations.x, [&](Eigen::Index begin, Eigen::Index count) {
-      see(group, wanted, streams, begin, count, seen);
-      if (group != LinearGroup::down || !streams.of_float || is_last(layer)) return;
+    visit(group, streams, columns, seen, [&](Eigen::Index begin, Eigen::Index count) {
+      if (group.stage != LinearGroup::Stage::down || !streams.of_float || is_last(layer)) return;
       Timer timer{seconds_.forward};
       streams.of_float->finish_at_once(begin, count);
     });
-    quantize_wanted(layer, group, seen, quantize);
+    quantize_wanted(group, seen, quantize);
+    if (group.stage == LinearGroup::Stage::o) end_attention(layer, streams, columns);
   }
   if (is_last(layer)) return;
   Timer timer{seconds_.forward};
-  for_each_chunk(activations.x,
-                 [&](Eigen::Index begin, Eigen::Index count) { streams.own.finish(begin, count); });
+  for_each_chunk(columns, [&](Eigen::Index begin, Eigen::Index count) {
+    if (streams.of_float && !layer.experts.empty()) streams.of_float->finish(begin, count);
+    streams.own.finish(begin, count);
+  });
 }
 
 }  // namespace mpk

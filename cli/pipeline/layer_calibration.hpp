@@ -2,10 +2,12 @@
 // What each linear of a decoder layer reads when the calibration tokens come by, summed to what a quantizer
 // asks for.
 
-#include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "cli/pipeline/layer_stream.hpp"
 #include "model/decoder.hpp"
@@ -20,10 +22,18 @@ struct CalibrationSeconds {
 /// Sums over the calibration tokens, of the input x of one group of linears.
 struct InputStatistics {
   MatrixF hessian;   ///< (K, K): x x^T
-  InputError error;  ///< empty if the float model is not followed; the residual is that of o and down only
+  InputError error;  ///< empty if the float model is not followed; the residual only of groups that add to it
+  std::int64_t tokens = 0;  ///< that were summed
+  /// Of an expert: how many tokens were routed to it. Fewer than `tokens` if they were too few to learn from,
+  /// and it was shown all tokens instead.
+  std::optional<std::int64_t> routed_tokens = {};
 };
 
-using GroupStatistics = std::array<InputStatistics, kLinearGroups.size()>;  ///< one of each LinearGroup
+/// An expert with fewer tokens than one in so many of a linear's inputs leaves most directions of them
+/// unseen: it is calibrated on all tokens of the layer, as if they had been routed to it.
+inline constexpr std::int64_t kInputsPerToken = 4;
+
+using GroupStatistics = std::vector<InputStatistics>;  ///< one of each element of linear_groups()
 
 /// The calibration tokens' state before some layer, (hidden, M) each.
 struct Activations {
@@ -51,19 +61,25 @@ class LayerCalibration {
   void at_once(DecoderLayer& layer, Activations& activations, const Quantize& quantize);
 
   /// "True sequential": the same group by group, so that o is calibrated on the quantized q, k and v, and so
-  /// on.
+  /// on. Holds the statistics of one group at a time, where the other two hold those of all.
   void by_groups(DecoderLayer& layer, Activations& activations, const Quantize& quantize);
 
  private:
   struct Streams;
   GroupStatistics pass(DecoderLayer& layer, Activations& activations, bool moves_float);
+  Eigen::Index chunk() const { return windows_per_chunk(config_, length_) * length_; }
   template <class Work>
-  void for_each_chunk(const MatrixF& x, Work work) const;
-  bool any_wanted(DecoderLayer& layer, LinearGroup group) const;
-  void see(LinearGroup group, bool wanted, Streams& streams, Eigen::Index begin, Eigen::Index count,
+  void for_each_chunk(Eigen::Index columns, Work work) const;
+  bool any_wanted(const LinearGroup& group) const;
+  void see(const LinearGroup& group, Streams& streams, Eigen::Index begin, Eigen::Index count,
            InputStatistics& seen);
-  void quantize_wanted(DecoderLayer& layer, LinearGroup group, const InputStatistics& seen,
-                       const Quantize& quantize) const;
+  void see_routed(const LinearGroup& group, Streams& streams, Eigen::Index columns, InputStatistics& seen);
+  template <class After>
+  void visit(const LinearGroup& group, Streams& streams, Eigen::Index columns, InputStatistics& seen,
+             After after);
+  void end_attention(const DecoderLayer& layer, Streams& streams, Eigen::Index columns);
+  void add(const MatrixF& x, const MatrixF* float_x, InputStatistics& seen);
+  void quantize_wanted(const LinearGroup& group, const InputStatistics& seen, const Quantize& quantize) const;
   bool is_last(const DecoderLayer& layer) const { return layer.index + 1 == config_.num_layers; }
 
   const DecoderConfig& config_;

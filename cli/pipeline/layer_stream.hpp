@@ -1,40 +1,36 @@
 #pragma once
 // The calibration tokens' activations on their way through one decoder layer, group of linears by group.
 
-#include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "model/layer.hpp"
 
 namespace mpk {
 
-/// The groups of linears that read a common input, in the order of the forward pass.
-enum class LinearGroup { qkv, o, gate_up, down };
-inline constexpr std::array kLinearGroups{LinearGroup::qkv, LinearGroup::o, LinearGroup::gate_up,
-                                          LinearGroup::down};
-
-/// Whether the outputs are added to the residual stream as they are (a norm in between would make this
-/// false).
-constexpr bool adds_to_residual(LinearGroup group) {
-  return group == LinearGroup::o || group == LinearGroup::down;
-}
-
-std::vector<Linear*> linears_of(DecoderLayer& layer, LinearGroup group);
-
-/// x (hidden, M) becomes layer(x), some windows at a time: for each group in order, input() for all windows,
-/// then finish() for all windows. Between two groups the caller may change the linears of the first.
+/// x (hidden, M) becomes layer(x), some windows at a time: for each group of linear_groups() in order,
+/// input() for all windows; after the group o end_attention() for all windows, at last finish(). Between two
+/// groups the caller may change the linears of the first.
 class LayerStream {
  public:
   /// All must outlive this object. `length`: tokens per window.
   LayerStream(const DecoderConfig& config, const DecoderLayer& layer, std::int64_t length, MatrixRef x);
 
-  /// What the group reads in columns begin .. begin + count - 1 (whole windows); valid until the next call.
-  const MatrixF& input(LinearGroup group, Eigen::Index begin, Eigen::Index count);
+  /// What a group that reads all tokens reads in columns begin .. begin + count - 1 (whole windows); valid
+  /// until the next call.
+  const MatrixF& input(LinearGroup::Stage stage, Eigen::Index begin, Eigen::Index count);
+  void end_attention(Eigen::Index begin, Eigen::Index count);
   void finish(Eigen::Index begin, Eigen::Index count);
   /// The same right after input(down) of these columns, for a layer whose linears do not change: nothing is
-  /// computed twice.
+  /// computed twice. Not for layers with experts.
   void finish_at_once(Eigen::Index begin, Eigen::Index count);
+
+  /// After end_attention(): where these tokens go.
+  Routing route(Eigen::Index begin, Eigen::Index count);
+  /// What an expert's group reads of the tokens in `columns` (ascending), whether they were routed to it or
+  /// not; valid until the next call.
+  const MatrixF& expert_input(const LinearGroup& group, std::span<const Eigen::Index> columns);
 
   /// The residual stream, (hidden, count): after input(o) and input(down), what their outputs are added to.
   ConstMatrixRef residual(Eigen::Index begin, Eigen::Index count) const {
@@ -43,6 +39,7 @@ class LayerStream {
 
  private:
   LayerStages stages_;
+  std::int64_t length_;
   MatrixRef x_;
   MatrixF heads_;  ///< (num_heads * head_dim, M): all windows' inputs of o
   MatrixF normed_, result_;

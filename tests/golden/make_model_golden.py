@@ -2,15 +2,16 @@
 """Writes tests/golden/model/: tiny random decoders of every family and what Hugging Face transformers computes with them.
 
     pip install torch transformers safetensors tokenizers
-    python3 tests/golden/make_model_golden.py
+    python3 tests/golden/make_model_golden.py [NAME..]
 
 Each directory NAME holds config.json and model.safetensors as a user would have them, and expected.safetensors with
-`ids` (windows, length) and `logits` (windows, length, vocab) of transformers' eager float32 forward pass over what is on
-disk. tiny-llama.expected.safetensors does the same for examples/tiny-llama, with a part of the logits. The versions of
+`ids` (windows, length) and `logits` (windows, length, vocab), or `last_logits` (windows, some last tokens, vocab), of
+transformers' eager float32 forward pass over what is on disk. tiny-llama.expected.safetensors does the same for examples/tiny-llama, with a part of the logits. The versions of
 the tools stand in the metadata of every expected file. The tests need none of this, only the files.
 """
 
 import json
+import sys
 from pathlib import Path
 
 import safetensors.torch
@@ -24,6 +25,7 @@ VERSIONS = {"transformers": transformers.__version__, "torch": torch.__version__
 
 # More than one block of 64 queries, and no multiple of a vector's width.
 WINDOWS, LENGTH = 2, 71
+LAST_TOKENS = 20
 SIZES = dict(hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
              vocab_size=97, max_position_embeddings=128, bos_token_id=0, eos_token_id=1)
 
@@ -41,8 +43,66 @@ def without(config, *keys):
         config.pop(key)
 
 
+def rename(config, old, new):
+    config[new] = config.pop(old)
+
+
+PHI = dict(pad_token_id=None, sliding_window=None)
+LONGROPE = dict(rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1.1, 1.3, 1.7, 2.5],
+                long_factor=[1.2, 2.0, 3.5, 6.0, 9.0])
+GEMMA = dict(head_dim=16, query_pre_attn_scalar=24, num_hidden_layers=3, hidden_size=40, intermediate_size=56,
+             vocab_size=61, pad_token_id=None)
+EXPERTS = dict(hidden_size=32, intermediate_size=24, num_hidden_layers=3, vocab_size=61, num_experts_per_tok=3)
+
 # name: (config class, options, dtype on disk, edit of the saved config.json)
 MODELS = {
+    # partial rotation: int(12 * 0.85) = 10 of 12 elements; the windows are longer than what it was trained for
+    "phi3-longrope-long": (
+        transformers.Phi3Config,
+        dict(PHI, vocab_size=61, max_position_embeddings=256, original_max_position_embeddings=64,
+             rope_parameters=dict(LONGROPE, partial_rotary_factor=0.85)),
+        torch.bfloat16, None),
+    "phi3-longrope-short-window-old-spelling": (
+        transformers.Phi3Config,
+        dict(PHI, vocab_size=61, max_position_embeddings=256, original_max_position_embeddings=128,
+             sliding_window=13, rope_parameters=dict(LONGROPE, partial_rotary_factor=0.85)),
+        torch.bfloat16,
+        lambda c: (rename(c["rope_parameters"], "partial_rotary_factor", "_"),
+                   c.update(partial_rotary_factor=c["rope_parameters"].pop("_")),
+                   c["rope_parameters"].pop("original_max_position_embeddings", None), old_rope(c, "type"))),
+    # the defaults of alternating windows and tied embeddings are left to the reader
+    "gemma2": (
+        transformers.Gemma2Config, dict(GEMMA, sliding_window=9, attn_logit_softcapping=3.0, final_logit_softcapping=4.0),
+        torch.bfloat16, lambda c: (old_rope(c, "type"), without(c, "layer_types", "tie_word_embeddings"))),
+    "gemma3-local-rope": (
+        transformers.Gemma3TextConfig,
+        dict(GEMMA, sliding_window=9, final_logit_softcapping=None,
+             layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+             rope_parameters=dict(sliding_attention=dict(rope_type="default", rope_theta=100.0),
+                                  full_attention=dict(rope_type="linear", rope_theta=20000.0, factor=8.0))),
+        torch.bfloat16, None),
+    "gemma3-old-spelling": (
+        transformers.Gemma3TextConfig,
+        dict(GEMMA, sliding_window=11, final_logit_softcapping=5.0, tie_word_embeddings=False,
+             sliding_window_pattern=2,
+             rope_parameters=dict(sliding_attention=dict(rope_type="default", rope_theta=10000.0),
+                                  full_attention=dict(rope_type="linear", rope_theta=1000000.0, factor=4.0))),
+        torch.bfloat16,
+        lambda c: (c.pop("rope_parameters"), without(c, "layer_types", "_sliding_window_pattern"),
+                   c.update(sliding_window_pattern=2, rope_scaling=dict(rope_type="linear", factor=4.0)))),
+    "mixtral": (
+        transformers.MixtralConfig, dict(EXPERTS, num_local_experts=5), torch.bfloat16, None),
+    # of four layers 1 and 3 would have experts, but 1 is named
+    "qwen3-moe-mixed-layers": (
+        transformers.Qwen3MoeConfig,
+        dict(EXPERTS, head_dim=8, num_hidden_layers=4, num_experts=6, moe_intermediate_size=20, norm_topk_prob=False,
+             decoder_sparse_step=2, mlp_only_layers=[1], attention_bias=True, use_sliding_window=True,
+             sliding_window=17, tie_word_embeddings=True),
+        torch.bfloat16, None),
+    "qwen3-moe-normalized": (
+        transformers.Qwen3MoeConfig,
+        dict(EXPERTS, head_dim=8, num_hidden_layers=2, num_experts=6, moe_intermediate_size=20, norm_topk_prob=True),
+        torch.bfloat16, lambda c: rename(c, "num_local_experts", "num_experts") if "num_local_experts" in c else None),
     "llama-llama3-rope": (
         transformers.LlamaConfig,
         dict(rope_parameters=dict(rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0,
@@ -78,14 +138,15 @@ def randomize(model):
     """Weights that make every part matter: the usual initialization leaves attention uniform and biases zero."""
     for name, parameter in model.named_parameters():
         if "norm" in name:
-            parameter.data = 1 + 0.3 * torch.randn_like(parameter)
+            adds_one = type(model).__name__.startswith("Gemma")
+            parameter.data = (0 if adds_one else 1) + 0.3 * torch.randn_like(parameter)
         elif name.endswith("bias"):
             parameter.data = 0.5 * torch.randn_like(parameter)
         elif "embed" in name:
             parameter.data = torch.randn_like(parameter)
         else:
-            gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
-            parameter.data = gain * torch.randn_like(parameter) / parameter.shape[1] ** 0.5
+            gain = 2.0 if "q_proj" in name or "k_proj" in name or "qkv_proj" in name else 1.0
+            parameter.data = gain * torch.randn_like(parameter) / parameter.shape[-1] ** 0.5
 
 
 def float32_model(directory):
@@ -102,7 +163,8 @@ def make_random(name, config_class, options, dtype, edit):
     directory = OUT / name
     directory.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(sum(name.encode()))
-    model = transformers.AutoModelForCausalLM.from_config(config_class(**{**SIZES, **options}))
+    model_config = config_class(**{**SIZES, **options})
+    model = transformers.AutoModelForCausalLM.from_config(model_config)
     randomize(model)
     model.to(dtype).save_pretrained(directory)
     (directory / "generation_config.json").unlink(missing_ok=True)
@@ -111,10 +173,14 @@ def make_random(name, config_class, options, dtype, edit):
         edit(config)
     (directory / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
-    ids = torch.randint(0, SIZES["vocab_size"], (WINDOWS, LENGTH))
+    ids = torch.randint(0, model_config.vocab_size, (WINDOWS, LENGTH))
     with torch.no_grad():
         logits = float32_model(directory)(ids).logits
-    write_expected(directory / "expected.safetensors", ids=ids.to(torch.int32), logits=logits)
+    if options.get("vocab_size"):  # the newer models: what depends on all tokens, in smaller files
+        write_expected(directory / "expected.safetensors", ids=ids.to(torch.int32),
+                       last_logits=logits[:, -LAST_TOKENS:])
+    else:
+        write_expected(directory / "expected.safetensors", ids=ids.to(torch.int32), logits=logits)
 
 
 def make_tiny_llama():
@@ -131,5 +197,7 @@ def make_tiny_llama():
 
 if __name__ == "__main__":
     for model_name, recipe in MODELS.items():
-        make_random(model_name, *recipe)
-    make_tiny_llama()
+        if not sys.argv[1:] or model_name in sys.argv[1:]:
+            make_random(model_name, *recipe)
+    if not sys.argv[1:]:
+        make_tiny_llama()

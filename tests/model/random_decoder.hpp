@@ -63,10 +63,14 @@ class RandomWeights : public WeightSource {
     if (is("embed_tokens") || is("lm_head")) return {config_.hidden, config_.vocab};
     if (is("q_norm") || is("k_norm")) return {config_.head_dim, 1};
     if (is("norm")) return {config_.hidden, 1};
-    const std::int64_t in = is("o_proj") ? heads : is("down_proj") ? config_.intermediate : config_.hidden;
-    const std::int64_t out = is("q_proj")                       ? heads
+    if (is("mlp.gate.")) return {config_.hidden, config_.experts.count};
+    const std::int64_t width = is("experts.") ? config_.experts.intermediate : config_.intermediate;
+    const std::int64_t in = is("o_proj") ? heads : is("down_proj") ? width : config_.hidden;
+    const std::int64_t out = is("qkv_proj")                     ? heads + 2 * kv
+                             : is("q_proj")                     ? heads
                              : is("k_proj") || is("v_proj")     ? kv
-                             : is("gate_proj") || is("up_proj") ? config_.intermediate
+                             : is("gate_up_proj")               ? 2 * width
+                             : is("gate_proj") || is("up_proj") ? width
                                                                 : config_.hidden;
     return is(".bias") ? Extents{out, 1} : Extents{in, out};
   }

@@ -27,7 +27,10 @@ json config_of(const std::string& architecture) {
           {"num_key_value_heads", 2},
           {"vocab_size", 128},
           {"max_position_embeddings", 512},
-          {"hidden_act", "silu"},
+          {"tie_word_embeddings", false},
+          {"num_experts", 6},
+          {"num_experts_per_tok", 2},
+          {"moe_intermediate_size", 24},
           {"rms_norm_eps", 1e-5}};
 }
 
@@ -73,7 +76,7 @@ TEST_CASE("every family reads the sizes", "[model][config]") {
 
 TEST_CASE("what is absent means what it means in transformers", "[model][config]") {
   json config = config_of("LlamaForCausalLM");
-  for (const char* key : {"hidden_act", "rms_norm_eps", "num_key_value_heads"}) config.erase(key);
+  for (const char* key : {"rms_norm_eps", "num_key_value_heads"}) config.erase(key);
   CHECK(parse_config(config).norm_eps == 1e-6);
   CHECK(parse_config(config).num_kv_heads == 4);
   CHECK(parse_config(config).rope == RopeConfig{});

@@ -1,5 +1,6 @@
 // What the forward pass promises beyond its numbers: the same bits whatever the threads and the company.
 
+#include <map>
 #include <omp.h>
 #include <string>
 #include <utility>
@@ -48,6 +49,26 @@ DecoderConfig all_switches() {
   return config;
 }
 
+/// Phi's fused linears, Gemma's norms, scales and softcaps, experts in two layers of three: no family has
+/// all.
+DecoderConfig all_extensions() {
+  DecoderConfig config = test::small_config();
+  config.fused_qkv = config.fused_gate_up = config.output_norms = true;
+  config.activation = Activation::gelu_tanh;
+  config.norm_offset = 0.5;
+  config.embedding_scale = 1.5;
+  config.attention_scale = 0.3;
+  config.attention_softcap = 4.0;
+  config.logit_softcap = 3.0;
+  config.rotary_dim = 10;
+  config.sliding_rope = RopeConfig{.theta = 100.0};
+  config.experts.count = 5;
+  config.experts.per_token = 2;
+  config.experts.intermediate = 21;
+  config.experts.layers = {true, false, true};
+  return config;
+}
+
 /// Of the Error that `f` throws; empty if it throws none.
 template <class F>
 std::string message_of(F&& f) {
@@ -68,7 +89,7 @@ struct Sighting {
 }  // namespace
 
 TEST_CASE("logits are the same bits for any number of threads", "[model][forward]") {
-  const DecoderConfig config = all_switches();
+  const DecoderConfig config = GENERATE(false, true) ? all_extensions() : all_switches();
   const test::RandomWeights weights{config, test::seed()};
   const Decoder decoder{config, weights};
   const std::int64_t length = GENERATE(1, 7, 130);
@@ -83,7 +104,7 @@ TEST_CASE("logits are the same bits for any number of threads", "[model][forward
 }
 
 TEST_CASE("a window's logits are the same bits alone and among others", "[model][forward]") {
-  const DecoderConfig config = all_switches();
+  const DecoderConfig config = GENERATE(false, true) ? all_extensions() : all_switches();
   const test::RandomWeights weights{config, test::seed()};
   const Decoder decoder{config, weights};
   // 1 and 7: many windows in one tile's width; 530: a tile and a bit; 1400: more windows than one chunk
@@ -98,7 +119,7 @@ TEST_CASE("a window's logits are the same bits alone and among others", "[model]
 }
 
 TEST_CASE("a token's logits do not depend on later tokens or other windows", "[model][forward]") {
-  const DecoderConfig config = all_switches();
+  const DecoderConfig config = GENERATE(false, true) ? all_extensions() : all_switches();
   const test::RandomWeights weights{config, test::seed()};
   const Decoder decoder{config, weights};
   const std::int64_t length = 70, changed = 30;
@@ -167,6 +188,37 @@ TEST_CASE("the stages one by one, all windows at a time, are the forward pass", 
   CHECK(staged == whole);
 }
 
+TEST_CASE("the observer sees every expert's own tokens", "[model][forward]") {
+  const DecoderConfig config = all_extensions();
+  const test::RandomWeights weights{config, test::seed()};
+  const Decoder decoder{config, weights};
+  DecoderLayer layer = decoder.load_layer(2);
+  const std::int64_t length = 300, windows = 2;
+  MatrixF x = decoder.embed(random_tokens(config, windows * length, test::seed()));
+  std::map<std::string, Eigen::Index> columns;
+  decoder.forward(layer, length, x, [&](std::span<const Linear* const> linears, ConstMatrixRef input) {
+    for (const Linear* linear : linears) columns[linear->module] += input.cols();
+  });
+  Eigen::Index routed = 0;
+  for (const Expert& expert : layer.experts) {
+    CHECK(columns[expert.gate.module] == columns[expert.down.module]);
+    CHECK(columns[expert.gate.module] == columns[expert.up.module]);
+    routed += columns[expert.gate.module];
+  }
+  CHECK(routed == windows * length * config.experts.per_token);
+  CHECK(layer.experts[4].up.module == "model.layers.2.mlp.experts.4.up_proj");
+  CHECK(layer.linears().size() == linear_specs(config, 2).size());
+}
+
+TEST_CASE("only configs without extensions are plain", "[model][config]") {
+  CHECK(test::small_config().is_plain_dense());
+  CHECK(all_switches().is_plain_dense());
+  CHECK_FALSE(all_extensions().is_plain_dense());
+  DecoderConfig config = test::small_config();
+  config.rope.type = "longrope";
+  CHECK_FALSE(config.is_plain_dense());
+}
+
 TEST_CASE("each switch of a family changes the logits", "[model][forward]") {
   // Weights come by name, so two configs share all they both have.
   const DecoderConfig plain = test::small_config();
@@ -194,6 +246,38 @@ TEST_CASE("each switch of a family changes the logits", "[model][forward]") {
   }
   SECTION("norm eps") {
     other.norm_eps = 1e-1;
+  }
+  SECTION("norm offset") {
+    other.norm_offset = 1;
+  }
+  SECTION("output norms") {
+    other.output_norms = true;
+  }
+  SECTION("activation") {
+    other.activation = Activation::gelu_tanh;
+  }
+  SECTION("embedding scale") {
+    other.embedding_scale = 3;
+  }
+  SECTION("attention scale") {
+    other.attention_scale = 0.1;
+  }
+  SECTION("attention softcap") {
+    other.attention_softcap = 2;
+  }
+  SECTION("logit softcap") {
+    other.logit_softcap = 5;
+  }
+  SECTION("partial rotation") {
+    other.rotary_dim = 8;
+  }
+  SECTION("rope of windows") {
+    other.sliding_rope = RopeConfig{.theta = 100.0};
+  }
+  SECTION("experts") {
+    other.experts.count = other.experts.per_token = 2;
+    other.experts.intermediate = 75;
+    other.experts.layers = {false, true, false};
   }
   const auto tokens = random_tokens(plain, 20, test::seed());
   const auto run = [&](const DecoderConfig& config) {
