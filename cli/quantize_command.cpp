@@ -64,6 +64,7 @@ QuantizeJob job_from(const QuantizeOptions& o) {
   job.seq_len = o.seq_len;
   job.seed = o.seed;
   job.max_shard_bytes = o.max_shard_size;
+  job.device = device_named(o.device);
   if (job.method->needs_hessian && o.calibration.empty())
     throw Error{ErrorKind::usage,
                 fmt::format("--method {} needs --calibration TEXT (rtn needs none)", o.method)};
@@ -86,9 +87,8 @@ void compare_perplexity(const QuantizeOptions& o, const QuantizeReport& report, 
 
 void run(const QuantizeOptions& o) {
   if (o.threads > 0) omp_set_num_threads(o.threads);
-  const Device device = device_named(o.device);
-  if (o.verify) decide_gpu(device);  // a missing GPU is better known now than after the work
   const QuantizeJob job = job_from(o);
+  decide_gpu(job.device);  // a missing GPU is better known now than after the work
   const Output out{o.json};
   ProgressDisplay display;
   nlohmann::ordered_json json;
@@ -100,7 +100,7 @@ void run(const QuantizeOptions& o) {
       VerifyJob verify;
       verify.artifact = artifact.directory;
       verify.source = job.source;
-      verify.device = device;
+      verify.device = job.device;
       const VerifyReport verdict = run_verify(verify, display.callback());
       print_verdict(verdict, out);
       json["verify"][artifact.format] = to_json(verdict);
@@ -187,7 +187,8 @@ void add_quantize(CLI::App& root) {
       ->capture_default_str();
   cmd->add_option("--eval", o->eval_text, "text to measure perplexity on, before and after");
   cmd->add_flag("--verify,!--no-verify", o->verify, "prove the artifact after writing it (default)");
-  cmd->add_option("--device", o->device, "where the proof runs its GEMM; quantizing itself runs on the CPU")
+  cmd->add_option("--device", o->device,
+                  "where layers are solved, as far as there is an engine for it, and the proof runs its GEMM")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   cmd->add_option("--threads", o->threads, "0: all")->check(CLI::NonNegativeNumber)->capture_default_str();

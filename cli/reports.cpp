@@ -50,8 +50,9 @@ void print_quantize(const QuantizeReport& report, const Output& out) {
   const auto& s = report.seconds;
   out.line(fmt::format(
       "time        {}: load {:.1f}, forward {:.1f}, Hessians {:.1f}, solve {:.1f}, write {:.1f} s",
-      human_seconds(s.load + s.calibration.forward + s.calibration.hessian + s.solve + s.write), s.load,
-      s.calibration.forward, s.calibration.hessian, s.solve, s.write));
+      human_seconds(s.solver.load + s.solver.calibration.forward + s.solver.calibration.hessian +
+                    s.solver.solve + s.write),
+      s.solver.load, s.solver.calibration.forward, s.solver.calibration.hessian, s.solver.solve, s.write));
 }
 
 nlohmann::ordered_json to_json(const QuantizeReport& report) {
@@ -62,10 +63,10 @@ nlohmann::ordered_json to_json(const QuantizeReport& report) {
                                  {"bytes", artifact.bytes},
                                  {"shards", artifact.shards}});
   const auto& s = report.seconds;
-  json["seconds"] = {{"load", s.load},
-                     {"forward", s.calibration.forward},
-                     {"hessian", s.calibration.hessian},
-                     {"solve", s.solve},
+  json["seconds"] = {{"load", s.solver.load},
+                     {"forward", s.solver.calibration.forward},
+                     {"hessian", s.solver.calibration.hessian},
+                     {"solve", s.solver.solve},
                      {"write", s.write}};
   for (const ManifestLayer& layer : report.layers) {
     nlohmann::ordered_json row{{"module", layer.module},

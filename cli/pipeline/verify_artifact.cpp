@@ -222,19 +222,6 @@ VerifyReport verify_shapes(const VerifyJob& job, const CheckOptions& checks, con
 
 }  // namespace
 
-Device device_named(const std::string& name) {
-  if (name == "auto") return Device::automatic;
-  if (name == "cpu") return Device::cpu;
-  if (name == "cuda") return Device::cuda;
-  throw Error{ErrorKind::usage, fmt::format("--device {}: auto, cpu or cuda", name)};
-}
-
-bool decide_gpu(Device device) {
-  if (device == Device::cuda && !gpu_status().usable)
-    throw Error{ErrorKind::device, fmt::format("--device cuda: {}", gpu_status().reason)};
-  return device != Device::cpu && gpu_status().usable;
-}
-
 VerifyReport run_verify(const VerifyJob& job, const Progress& progress) {
   CheckOptions checks = job.checks;
   checks.use_gpu = decide_gpu(job.device);

@@ -5,17 +5,12 @@
 #include <optional>
 #include <string>
 
+#include "cli/pipeline/device.hpp"
 #include "cli/pipeline/progress.hpp"
 #include "verify/layer_check.hpp"
 #include "verify/model_shapes.hpp"
 
 namespace mpk {
-
-enum class Device { automatic, cpu, cuda };
-/// "auto", "cpu", "cuda". Throws Error{usage} for anything else.
-Device device_named(const std::string& name);
-/// Whether products run on the GPU. Throws Error{device} if one was demanded and there is none.
-bool decide_gpu(Device device);
 
 struct VerifyJob {
   std::filesystem::path artifact;

@@ -1,0 +1,30 @@
+#pragma once
+// The engine on the CPU: float32, the same bits for any number of threads.
+
+#include "cli/pipeline/layer_solver.hpp"
+#include "model/decoder.hpp"
+
+namespace mpk {
+
+class CpuSolver final : public LayerSolver {
+ public:
+  explicit CpuSolver(const SolverInput& input);
+
+  RewrittenNorms solve_layer(std::int64_t index, const Take& take) override;
+  SolverSeconds seconds() const override { return seconds_; }
+
+ private:
+  bool is_wanted(const std::string& module) const { return input_.plan.layers.contains(module); }
+  DecoderLayer load(std::int64_t index);
+  FoldedLayer fold(DecoderLayer& layer, LayerCalibration& calibration);
+  QuantizedLinear solve(const Linear& linear, const InputStatistics* seen, const QuantizerOptions& options);
+  /// `seen` is null for methods that need no data. The linear's weight becomes the quantized one.
+  SolvedLinear quantize(Linear& linear, const InputStatistics* seen);
+
+  SolverInput input_;
+  Decoder decoder_;
+  Activations activations_;  ///< before the layer whose turn it is
+  SolverSeconds seconds_;
+};
+
+}  // namespace mpk

@@ -1,0 +1,61 @@
+#pragma once
+// The engine of quantize: it brings one decoder layer after another through calibration and solving. Who
+// keeps the results is not its business.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cli/pipeline/fold_scales.hpp"
+#include "cli/pipeline/layer_calibration.hpp"
+#include "cli/pipeline/open_model.hpp"
+#include "cli/pipeline/quantize_job.hpp"
+#include "cli/pipeline/source_plan.hpp"
+#include "quantizer/methods.hpp"
+
+namespace mpk {
+
+struct SolvedLinear {
+  std::string module;
+  QuantizedLinear result;
+  double weight_error = 0;  ///< |W - W_hat|_F / |W|_F of what was quantized: after folding, before correction
+  FoldedScales folded = {};
+};
+
+/// The weights of norms that folding changed, by tensor name; exact in the tensor's dtype.
+using RewrittenNorms = std::map<std::string, Eigen::VectorXf>;
+
+struct SolverSeconds {
+  double load = 0, solve = 0;
+  CalibrationSeconds calibration = {};
+};
+
+class LayerSolver {
+ public:
+  virtual ~LayerSolver() = default;
+
+  using Take = std::function<void(SolvedLinear)>;
+  /// Solves the planned linears of layer `index` (0, 1, .. in order); `take` gets each as soon as it is
+  /// solved, in the order of the forward pass, and may keep it. Afterwards the activations stand behind the
+  /// layer. Errors name the module.
+  virtual RewrittenNorms solve_layer(std::int64_t index, const Take& take) = 0;
+
+  virtual SolverSeconds seconds() const = 0;
+};
+
+/// All must outlive the solver.
+struct SolverInput {
+  const QuantizeJob& job;
+  const OpenModel& model;
+  const SourcePlan& plan;                 ///< the schemes of the linears
+  std::span<const std::int32_t> windows;  ///< calibration tokens, job.seq_len each; empty for methods without
+};
+
+/// The engine that job.device asks for.
+std::unique_ptr<LayerSolver> make_layer_solver(const SolverInput& input);
+
+}  // namespace mpk

@@ -1,0 +1,35 @@
+#pragma once
+// What quantize is asked to do.
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include "cli/pipeline/device.hpp"
+#include "cli/pipeline/recipe.hpp"
+#include "packer/weight_format.hpp"
+#include "quantizer/methods.hpp"
+
+namespace mpk {
+
+struct QuantizeJob {
+  std::filesystem::path source, destination;
+  std::vector<const WeightFormat*>
+      formats;  ///< one: written to destination itself; several: destination/NAME each
+  const Method* method = nullptr;
+  Recipe recipe;
+  QuantizerOptions options;           ///< its scheme is replaced by the recipe's, layer by layer
+  std::filesystem::path calibration;  ///< text or token file; needed by methods with a Hessian
+  std::int64_t samples = 128, seq_len = 512;
+  bool true_sequential = false;  ///< calibrate o on the quantized q, k, v, and so on inside each layer too
+  double target_correction = 0;  ///< strength of corrected_target; 0: the float model is not followed
+  std::optional<std::uint64_t> seed;  ///< draw the windows instead of taking the first ones
+  std::uint64_t max_shard_bytes = 5'000'000'000;
+  Device device = Device::cpu;  ///< where the layers are solved
+
+  /// The float model's activations are carried along.
+  bool corrects_targets() const { return method->minimizes_error && target_correction > 0; }
+};
+
+}  // namespace mpk
