@@ -27,7 +27,7 @@ struct QuantizeOptions {
   std::optional<std::uint64_t> seed;
   double damp = 0.01, target_correction = 0.5;
   int descent = 4;
-  bool verify = true, true_sequential = true, signed_scales = true, asymmetric = false;
+  bool restart = false, verify = true, true_sequential = true, signed_scales = true, asymmetric = false;
 };
 
 std::vector<std::string> range_rule_names() {
@@ -65,6 +65,7 @@ QuantizeJob job_from(const QuantizeOptions& o) {
   job.seed = o.seed;
   job.max_shard_bytes = o.max_shard_size;
   job.device = device_named(o.device);
+  job.restart = o.restart;
   if (job.method->needs_hessian && o.calibration.empty())
     throw Error{ErrorKind::usage,
                 fmt::format("--method {} needs --calibration TEXT (rtn needs none)", o.method)};
@@ -185,6 +186,9 @@ void add_quantize(CLI::App& root) {
   cmd->add_option("--max-shard-size", o->max_shard_size, "bytes, or 500MB, 5GB")
       ->transform(CLI::AsSizeValue(true))
       ->capture_default_str();
+  cmd->add_flag(
+      "--restart", o->restart,
+      "begin anew where an interrupted run left OUTPUT.partial, instead of going on after its last layer");
   cmd->add_option("--eval", o->eval_text, "text to measure perplexity on, before and after");
   cmd->add_flag("--verify,!--no-verify", o->verify, "prove the artifact after writing it (default)");
   cmd->add_option("--device", o->device,

@@ -37,6 +37,9 @@ void print_quantize(const QuantizeReport& report, const Output& out) {
       out.line(fmt::format("note        {}: the Hessian needed damping {:g} instead of {:g}", layer.module,
                            *layer.damp, report.damp_asked));
   }
+  if (report.resumed_layers > 0)
+    out.line(
+        fmt::format("resumed     after {} of {} decoder layers", report.resumed_layers, report.num_layers));
   const auto count = static_cast<double>(report.layers.size());
   const bool calibrated = report.layers.front().relative_loss.has_value();
   out.line(fmt::format("quantized   {} linear layers, {} kept in floating point; weight error mean {:.4f}{}",
@@ -62,6 +65,7 @@ nlohmann::ordered_json to_json(const QuantizeReport& report) {
                                  {"directory", artifact.directory.string()},
                                  {"bytes", artifact.bytes},
                                  {"shards", artifact.shards}});
+  json["resumed_layers"] = report.resumed_layers;
   const auto& s = report.seconds;
   json["seconds"] = {{"load", s.solver.load},
                      {"forward", s.solver.calibration.forward},

@@ -356,6 +356,20 @@ std::string sha256_of_codes(const Codes& codes) {
   return sha256({reinterpret_cast<const std::byte*>(codes.data()), static_cast<std::size_t>(codes.size())});
 }
 
+Json layer_json(const ManifestLayer& layer) {
+  return to_json(layer);
+}
+
+ManifestLayer layer_from_json(const Json& json) {
+  try {
+    ManifestLayer layer = layer_from(json);
+    check_sizes(layer);
+    return layer;
+  } catch (const nlohmann::json::exception& e) {
+    throw malformed(e.what());
+  }
+}
+
 std::string serialize(const Manifest& manifest) {
   Json j{{"marlin_pack", manifest.version},
          {"manifest_version", kManifestVersion},

@@ -139,6 +139,10 @@ struct Manifest {
 /// What ManifestLayer::codes_sha256 holds.
 std::string sha256_of_codes(const Codes& codes);
 
+/// A layer's entry in the file. Throws Error{bad_input} for what serialize() would not have written.
+nlohmann::ordered_json layer_json(const ManifestLayer& layer);
+ManifestLayer layer_from_json(const nlohmann::ordered_json& json);
+
 /// The file's exact bytes. Contains a SHA-256 of itself.
 std::string serialize(const Manifest& manifest);
 

@@ -19,10 +19,20 @@ constexpr const char* kConfigName = "config.json";
 }  // namespace
 
 ArtifactWriter::ArtifactWriter(fs::path directory, std::vector<TensorSpec> specs,
-                               std::uint64_t max_shard_bytes)
+                               std::uint64_t max_shard_bytes, CheckpointWriter::Begin begin)
     : directory_{std::move(directory)},
       specs_{std::move(specs)},
-      writer_{directory_, specs_, max_shard_bytes} {}
+      writer_{directory_, specs_, max_shard_bytes, begin} {
+  if (begin == CheckpointWriter::Begin::where_it_was) remove_other_files();
+}
+
+void ArtifactWriter::remove_other_files() const {
+  std::vector<fs::path> others;
+  for (const auto& entry : fs::directory_iterator(directory_))
+    if (std::ranges::find(writer_.shards(), entry.path().filename().string()) == writer_.shards().end())
+      others.push_back(entry.path());
+  for (const fs::path& path : others) fs::remove_all(path);
+}
 
 std::uint64_t ArtifactWriter::tensor_bytes() const {
   std::uint64_t bytes = 0;

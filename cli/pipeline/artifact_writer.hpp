@@ -24,12 +24,18 @@ struct SideFiles {
 
 class ArtifactWriter {
  public:
-  /// Creates the tensor files in `directory` (which must exist) with their final sizes.
+  /// Creates the tensor files in `directory` (which must exist) with their final sizes; or goes on with those
+  /// that are there, and removes what finish() will write.
   ArtifactWriter(std::filesystem::path directory, std::vector<TensorSpec> specs,
-                 std::uint64_t max_shard_bytes);
+                 std::uint64_t max_shard_bytes,
+                 CheckpointWriter::Begin begin = CheckpointWriter::Begin::anew);
 
   /// Each tensor once, from any thread.
   void write(const std::string& name, const TensorView& tensor) { writer_.write(name, tensor); }
+  /// As CheckpointWriter's.
+  void adopt(const std::string& name, const std::string& sha256) { writer_.adopt(name, sha256); }
+  void flush() const { writer_.flush(); }
+  TensorView read(const std::string& name) const { return writer_.read(name); }
   /// Copies the source's side files, writes config.json and the manifest, whose tensors and files are filled
   /// in here.
   void finish(const Checkpoint& source, const SideFiles& side, Manifest manifest);
@@ -41,6 +47,7 @@ class ArtifactWriter {
   std::int64_t num_shards() const { return static_cast<std::int64_t>(writer_.shards().size()); }
 
  private:
+  void remove_other_files() const;
   void write_side_files(const Checkpoint& source, const SideFiles& side) const;
   std::vector<ManifestFile> hash_files() const;
 

@@ -1,5 +1,6 @@
 #include "cli/pipeline/cpu_solver.hpp"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -47,6 +48,24 @@ RewrittenNorms CpuSolver::solve_layer(std::int64_t index, const Take& take) {
   else
     calibration.at_once(layer, activations_, take_quantized);
   return std::move(folded.norms);
+}
+
+void CpuSolver::replay_layer(std::int64_t index, const std::vector<SolvedLinear>& linears,
+                             const RewrittenNorms& norms) {
+  if (!has_state() || index + 1 == input_.model.config.num_layers) return;
+  DecoderLayer layer = load(index);
+  Timer timer{seconds_.calibration.forward};
+  FoldedLayer folded{{}, norms};
+  for (const SolvedLinear& solved : linears)
+    if (!solved.folded.inputs.empty() || !solved.folded.outputs.empty())
+      folded.linears[solved.module] = solved.folded;
+  fold_again(layer, input_.model.config, folded);
+  if (activations_.float_x.size() > 0) decoder_.forward(layer, input_.job.seq_len, activations_.float_x);
+  for (Linear* linear : layer.linears())
+    if (const auto it = std::ranges::find(linears, linear->module, &SolvedLinear::module);
+        it != linears.end())
+      linear->weight = dequantize(it->result.matrix);
+  decoder_.forward(layer, input_.job.seq_len, activations_.x);
 }
 
 FoldedLayer CpuSolver::fold(DecoderLayer& layer, LayerCalibration& calibration) {

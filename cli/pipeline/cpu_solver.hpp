@@ -11,6 +11,10 @@ class CpuSolver final : public LayerSolver {
   explicit CpuSolver(const SolverInput& input);
 
   RewrittenNorms solve_layer(std::int64_t index, const Take& take) override;
+  void replay_layer(std::int64_t index, const std::vector<SolvedLinear>& linears,
+                    const RewrittenNorms& norms) override;
+  bool has_state() const override { return input_.job.method->needs_hessian; }
+  std::string name() const override { return "cpu"; }
   SolverSeconds seconds() const override { return seconds_; }
 
  private:

@@ -120,4 +120,21 @@ FoldedLayer fold_awq_scales(DecoderLayer& layer, const DecoderConfig& config, co
   return folded;
 }
 
+void fold_again(DecoderLayer& layer, const DecoderConfig& config, const FoldedLayer& folded) {
+  const auto vector = [](const std::vector<float>& values) {
+    return Eigen::Map<const Eigen::VectorXf>{values.data(), std::ssize(values)};
+  };
+  for (Linear* linear : layer.linears())
+    if (const auto it = folded.linears.find(linear->module); it != folded.linears.end()) {
+      // A linear's inputs were scaled before its outputs: it reads before it is read.
+      if (!it->second.inputs.empty()) linear->weight.array().colwise() *= vector(it->second.inputs).array();
+      if (!it->second.outputs.empty())
+        linear->weight.array().rowwise() /= vector(it->second.outputs).transpose().array();
+    }
+  for (const auto& [norm, values] : {std::pair{LayerNorm::attention_input, &layer.input_norm},
+                                     std::pair{LayerNorm::mlp_input, &layer.post_attention_norm}})
+    if (const auto it = folded.norms.find(norm_tensor(config, layer.index, norm)); it != folded.norms.end())
+      *values = it->second.array() + static_cast<float>(config.norm_offset);
+}
+
 }  // namespace mpk

@@ -41,4 +41,7 @@ FoldedLayer fold_awq_scales(DecoderLayer& layer, const DecoderConfig& config, co
                             const std::function<DType(const std::string&)>& dtype_of,
                             const QuantizerOptions& options);
 
+/// Folds scales that were found before into the same layer as it was: to the bit what fold_awq_scales left.
+void fold_again(DecoderLayer& layer, const DecoderConfig& config, const FoldedLayer& folded);
+
 }  // namespace mpk

@@ -44,6 +44,17 @@ class LayerSolver {
   /// layer. Errors name the module.
   virtual RewrittenNorms solve_layer(std::int64_t index, const Take& take) = 0;
 
+  /// Instead of solve_layer: what came of the layer in an earlier run. Afterwards the activations stand
+  /// behind the layer, to the bit as if it had been solved. Of `linears` the weight_error and the losses are
+  /// unset.
+  virtual void replay_layer(std::int64_t index, const std::vector<SolvedLinear>& linears,
+                            const RewrittenNorms& norms) = 0;
+  /// replay_layer does something: it wants to know what the layers were.
+  virtual bool has_state() const = 0;
+
+  /// What its bits depend on, apart from the job: "cpu", "cuda", with whatever changes the rounding. A run
+  /// that was begun with another is not continued.
+  virtual std::string name() const = 0;
   virtual SolverSeconds seconds() const = 0;
 };
 

@@ -10,9 +10,11 @@
 #include "cli/pipeline/quantize_output.hpp"
 #include "cli/pipeline/source_plan.hpp"
 #include "cli/pipeline/timer.hpp"
+#include "cli/version.hpp"
 #include "model/linear_specs.hpp"
 #include "model/tokenizer/tokenizer.hpp"
 #include "packer/format/error.hpp"
+#include "packer/io/partial_directory.hpp"
 #include "packer/io/safetensors.hpp"
 #include "packer/io/sha256.hpp"
 
@@ -75,6 +77,22 @@ nlohmann::ordered_json recipe_json(const QuantizeJob& job) {
   return json;
 }
 
+std::string modification_time(const fs::path& file) {
+  return fmt::format("{}", fs::last_write_time(file).time_since_epoch().count());
+}
+
+/// Which checkpoint it is, as far as can be told without reading its tensors.
+nlohmann::ordered_json source_identity(const Checkpoint& source) {
+  nlohmann::ordered_json json;
+  for (const std::string& shard : source.shards())
+    json[shard] = {{"bytes", fs::file_size(source.directory() / shard)},
+                   {"modified", modification_time(source.directory() / shard)},
+                   {"header_sha256", sha256(source.header_bytes(shard))}};
+  for (const std::string& file : source.side_files())
+    json[file] = {{"sha256", sha256_of_file(source.directory() / file)}};
+  return json;
+}
+
 OpenModel open_float_model(const fs::path& path) {
   OpenModel model = open_model(path);
   if (model.checkpoint.config().contains("quantization_config"))
@@ -99,22 +117,63 @@ class Run {
       windows_ = calibration_windows(load_tokens(job.calibration, model_.checkpoint.directory()), job.samples,
                                      job.seq_len, job.seed);
     }
+    recipe_ = recipe_json(job);
     solver_ = make_layer_solver({job, model_, plan_, windows_});
   }
 
   QuantizeReport operator()(const Proof& prove) {
-    StagingDirectory staging{job_.destination};
-    QuantizeOutput output{job_, model_.checkpoint, plan_, model_.config.num_layers, staging.path()};
-    work(output);
-    report(output);
-    if (prove) prove(report_);
-    staging.publish();
+    PartialDirectory partial{job_.destination, job_.restart};
+    const std::string frame =
+        partial.path().string() +
+        ", what an interrupted run left: repeat its command, or add --restart to begin anew";
+    QuantizeJournal journal = within(frame, [&] { return QuantizeJournal{partial.journal()}; });
+    within(frame, [&] { journal.require(identity()); });
+    if (journal.finished().empty()) partial.remove_result();
+    QuantizeOutput output = within(frame, [&] {
+      return QuantizeOutput{
+          job_,    model_.checkpoint,      plan_, model_.config.num_layers, partial.result(),
+          journal, [&] { partial.keep(); }};
+    });
+    try {
+      work(output);
+      report(output);
+      if (prove) prove(report_);
+      partial.publish();
+    } catch (Error& error) {
+      if (would_fail_again(error.kind()))
+        partial.discard();
+      else if (partial.is_kept())
+        error.in(kept_text(partial));
+      throw;
+    }
     for (auto& artifact : report_.artifacts)
       artifact.directory = job_.formats.size() == 1 ? job_.destination : job_.destination / artifact.format;
     return std::move(report_);
   }
 
  private:
+  /// Another time, with the same source and recipe.
+  static bool would_fail_again(ErrorKind kind) {
+    return kind == ErrorKind::bad_input || kind == ErrorKind::unsupported || kind == ErrorKind::mismatch;
+  }
+
+  static std::string kept_text(const PartialDirectory& partial) {
+    return fmt::format("a run whose finished layers stay in {}: the same command goes on after them",
+                       partial.path().string());
+  }
+
+  /// Everything the artifacts' bytes depend on.
+  nlohmann::ordered_json identity() const {
+    nlohmann::ordered_json json{{"marlin_pack", kVersion},
+                                {"engine", solver_->name()},
+                                {"recipe", recipe_},
+                                {"max_shard_size", job_.max_shard_bytes}};
+    for (const WeightFormat* format : job_.formats) json["formats"].push_back(format->name);
+    json["calibration_tokens"] = sha256(std::as_bytes(std::span{windows_}));
+    json["source"] = source_identity(model_.checkpoint);
+    return json;
+  }
+
   void work(QuantizeOutput& output) {
     const auto timed = [&](auto step) {
       Timer timer{report_.seconds.write};
@@ -122,7 +181,13 @@ class Run {
     };
     const std::int64_t num_layers = model_.config.num_layers;
     timed([&] { output.write_rest(); });
-    for (std::int64_t i = 0; i < num_layers; ++i) {
+    report_.num_layers = num_layers;
+    report_.resumed_layers = output.finished_layers();
+    for (std::int64_t i = 0; i < output.finished_layers() && solver_->has_state(); ++i) {
+      if (progress_) progress_("replay", i, output.finished_layers(), "");
+      solver_->replay_layer(i, output.read_layer(i), output.read_norms(i));
+    }
+    for (std::int64_t i = output.finished_layers(); i < num_layers; ++i) {
       if (progress_) progress_("quantize", i, num_layers, "");
       const RewrittenNorms norms = solver_->solve_layer(
           i, [&](SolvedLinear solved) { timed([&] { output.write(i, std::move(solved)); }); });
@@ -131,7 +196,7 @@ class Run {
     if (progress_) progress_("quantize", num_layers, num_layers, "");
     timed([&] {
       const auto sample = std::min<std::ptrdiff_t>(std::ssize(windows_), job_.seq_len);
-      output.finish(recipe_json(job_), {windows_.begin(), windows_.begin() + sample});
+      output.finish(recipe_, {windows_.begin(), windows_.begin() + sample});
     });
   }
 
@@ -154,6 +219,7 @@ class Run {
   OpenModel model_;
   SourcePlan plan_;
   std::vector<std::int32_t> windows_;
+  nlohmann::ordered_json recipe_;
   std::unique_ptr<LayerSolver> solver_;
   QuantizeReport report_;
 };

@@ -24,8 +24,10 @@ struct QuantizeReport {
   };
   std::vector<Artifact> artifacts;
   std::vector<ManifestLayer> layers;  ///< of the first artifact
-  double damp_asked = 0;              ///< a layer's own damp is larger where the Hessian needed it
-  std::vector<std::string> kept;      ///< linear layers that --ignore left in floating point
+  std::int64_t num_layers = 0,
+               resumed_layers = 0;  ///< decoder layers; those that an interrupted run had done
+  double damp_asked = 0;            ///< a layer's own damp is larger where the Hessian needed it
+  std::vector<std::string> kept;    ///< linear layers that --ignore left in floating point
   struct {
     SolverSeconds solver;
     double write = 0;  ///< in which the engine had to wait for the output
@@ -37,7 +39,9 @@ struct QuantizeReport {
 using Proof = std::function<void(const QuantizeReport&)>;
 
 /// Quantizes, writes, has it proven and publishes. Everything that can be refused is refused before any work.
-/// A failure leaves nothing at the destination.
+/// A failure leaves nothing at the destination. If it may go better another time (a full disk, a signal, kill
+/// -9, not an input that cannot be read), the layers that are finished stay in DESTINATION.partial: the same
+/// job goes on after them to the same bytes, another one is refused with what differs.
 QuantizeReport run_quantize(const QuantizeJob& job, const Proof& prove = {}, const Progress& progress = {});
 
 }  // namespace mpk

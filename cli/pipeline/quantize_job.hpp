@@ -26,6 +26,7 @@ struct QuantizeJob {
   double target_correction = 0;  ///< strength of corrected_target; 0: the float model is not followed
   std::optional<std::uint64_t> seed;  ///< draw the windows instead of taking the first ones
   std::uint64_t max_shard_bytes = 5'000'000'000;
+  bool restart = false;         ///< throw away what an interrupted run left
   Device device = Device::cpu;  ///< where the layers are solved
 
   /// The float model's activations are carried along.

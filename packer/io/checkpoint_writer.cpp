@@ -6,6 +6,7 @@
 #include <future>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
@@ -13,6 +14,7 @@
 
 #include "packer/format/error.hpp"
 #include "packer/io/checkpoint_files.hpp"
+#include "packer/io/mapped_file.hpp"
 #include "packer/io/output_file.hpp"
 #include "packer/io/printable.hpp"
 #include "packer/io/sha256.hpp"
@@ -55,7 +57,8 @@ struct CheckpointWriter::Impl {
   std::filesystem::path directory;
   std::vector<PlannedShard> plan;
   std::vector<std::string> shards;
-  std::vector<OutputFile> files;  ///< one per shard
+  std::vector<OutputFile> files;                        ///< one per shard
+  mutable std::vector<std::optional<MappedFile>> maps;  ///< likewise, those that have been read
   bool finished = false;
   mutable std::mutex mutex;  ///< guards the state and sha256 of slots; the map itself does not change
   std::unordered_map<std::string, Slot> slots;
@@ -68,6 +71,8 @@ struct CheckpointWriter::Impl {
   const Slot& slot(const std::string& name) const { return const_cast<Impl*>(this)->slot(name); }
 
   void claim(Slot& slot);
+  void wrote(Slot& slot, std::string digest);
+  std::span<const std::byte> mapped(const Slot& slot) const;
   void write_data(const Slot& slot, std::span<const std::byte> data) const;
   /// The disk and the hash at the same time; either takes as long as the other.
   std::string write_and_hash(const Slot& slot, std::span<const std::byte> data) const;
@@ -78,6 +83,19 @@ void CheckpointWriter::Impl::claim(Slot& slot) {
   if (finished) throw contradiction("the checkpoint is finished");
   if (slot.state != State::waiting) throw contradiction("it is written twice");
   slot.state = State::writing;
+}
+
+void CheckpointWriter::Impl::wrote(Slot& slot, std::string digest) {
+  const std::lock_guard lock{mutex};
+  slot.sha256 = std::move(digest);
+  slot.state = State::written;
+}
+
+std::span<const std::byte> CheckpointWriter::Impl::mapped(const Slot& slot) const {
+  const std::lock_guard lock{mutex};
+  auto& map = maps[slot.shard_idx];
+  if (!map) map = MappedFile::open(directory / plan[slot.shard_idx].file_name);
+  return map->bytes().subspan(slot.tensor->offset, slot.tensor->size_bytes);
 }
 
 void CheckpointWriter::Impl::write_data(const Slot& slot, std::span<const std::byte> data) const {
@@ -107,17 +125,19 @@ std::string CheckpointWriter::Impl::write_and_hash(const Slot& slot, std::span<c
 }
 
 CheckpointWriter::CheckpointWriter(std::filesystem::path directory, const std::vector<TensorSpec>& specs,
-                                   std::uint64_t max_shard_bytes)
+                                   std::uint64_t max_shard_bytes, Begin begin)
     : impl_{std::make_unique<Impl>()} {
   impl_->directory = std::move(directory);
   impl_->plan = plan_shards(specs, max_shard_bytes);
+  impl_->maps.resize(impl_->plan.size());
   std::uint64_t total = 0;
   for (const auto& shard : impl_->plan) total += shard.size_bytes;
   within(fmt::format("a checkpoint of {} bytes in {}", total, impl_->directory.string()), [&] {
     for (std::size_t i = 0; i < impl_->plan.size(); ++i) {
       const PlannedShard& shard = impl_->plan[i];
       impl_->shards.push_back(shard.file_name);
-      impl_->files.push_back(OutputFile::create(impl_->directory / shard.file_name, shard.size_bytes));
+      const auto open = begin == Begin::anew ? OutputFile::create : OutputFile::open_existing;
+      impl_->files.push_back(open(impl_->directory / shard.file_name, shard.size_bytes));
       impl_->files.back().write_at(0, std::as_bytes(std::span{shard.header}));
       for (const auto& tensor : shard.tensors)
         impl_->slots.emplace(tensor.spec.name, Impl::Slot{.tensor = &tensor, .shard_idx = i, .sha256 = {}});
@@ -139,11 +159,31 @@ void CheckpointWriter::write(const std::string& name, const TensorView& tensor) 
       throw contradiction(fmt::format("{} {} is {} bytes, got {}", info(spec.dtype).name,
                                       to_string(spec.shape), slot.tensor->size_bytes, tensor.data.size()));
     impl_->claim(slot);
-    auto digest = impl_->write_and_hash(slot, tensor.data);
-    const std::lock_guard lock{impl_->mutex};
-    slot.sha256 = std::move(digest);
-    slot.state = Impl::State::written;
+    impl_->wrote(slot, impl_->write_and_hash(slot, tensor.data));
   });
+}
+
+void CheckpointWriter::adopt(const std::string& name, const std::string& sha256) {
+  auto& slot = impl_->slot(name);
+  within("output tensor " + in_quotes(name), [&] {
+    impl_->claim(slot);
+    const auto bytes = impl_->mapped(slot);
+    if (mpk::sha256(bytes) != sha256)
+      throw contradiction("its bytes in " + impl_->shards[slot.shard_idx] +
+                          " are not those that were written");
+    MappedFile::release(bytes);
+    impl_->wrote(slot, sha256);
+  });
+}
+
+void CheckpointWriter::flush() const {
+  for (const OutputFile& file : impl_->files) file.flush();
+}
+
+TensorView CheckpointWriter::read(const std::string& name) const {
+  const auto& slot = std::as_const(*impl_).slot(name);
+  sha256(name);  // throws if it is not written
+  return {slot.tensor->spec.dtype, slot.tensor->spec.shape, impl_->mapped(slot)};
 }
 
 void CheckpointWriter::finish() {

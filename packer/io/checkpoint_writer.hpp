@@ -47,15 +47,24 @@ struct TensorSpec {
 /// name). Headers are written by the constructor, data in any order and from any thread.
 class CheckpointWriter {
  public:
+  /// Whether the files are new, or those that another process with the same arguments began.
+  enum class Begin { anew, where_it_was };
   /// `max_shard_bytes` bounds the tensor bytes of a shard; a larger single tensor gets a shard of its own.
   CheckpointWriter(std::filesystem::path directory, const std::vector<TensorSpec>& specs,
-                   std::uint64_t max_shard_bytes);
+                   std::uint64_t max_shard_bytes, Begin begin = Begin::anew);
   ~CheckpointWriter();
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
   /// Each tensor exactly once, with the dtype and shape of its spec.
   void write(const std::string& name, const TensorView& tensor);
+  /// Instead of write(): the file holds the tensor already, with these bytes. Throws Error{mismatch} if it
+  /// holds others.
+  void adopt(const std::string& name, const std::string& sha256);
+  /// What write() was given is on disk afterwards.
+  void flush() const;
+  /// The bytes that write() or adopt() left in the file. Valid as long as this object.
+  TensorView read(const std::string& name) const;
   /// Throws if a tensor is missing; closes the files.
   void finish();
 

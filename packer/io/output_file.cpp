@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <system_error>
 
@@ -44,6 +45,22 @@ OutputFile OutputFile::create(const std::filesystem::path& path, std::uint64_t s
     throw out.failure("reserve space for", error);
   out.direct_ = FileDescriptor{::open(path.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC)};
   return out;
+}
+
+OutputFile OutputFile::open_existing(const std::filesystem::path& path, std::uint64_t size_bytes) {
+  OutputFile out{path, FileDescriptor{::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW)}, size_bytes};
+  if (!out.file_.is_open()) throw out.failure("open", errno);
+  struct stat status {};
+  if (::fstat(out.file_.get(), &status) != 0) throw out.failure("examine", errno);
+  if (static_cast<std::uint64_t>(status.st_size) != size_bytes)
+    throw Error{ErrorKind::mismatch,
+                fmt::format("{} has {} bytes instead of {}", path.string(), status.st_size, size_bytes)};
+  out.direct_ = FileDescriptor{::open(path.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC)};
+  return out;
+}
+
+void OutputFile::flush() const {
+  if (::fsync(file_.get()) != 0) throw failure("flush", errno);
 }
 
 std::ptrdiff_t OutputFile::write_some(std::uint64_t offset, std::span<const std::byte> bytes) const {

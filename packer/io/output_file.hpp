@@ -18,6 +18,10 @@ class OutputFile {
   /// disk is found before hours of work.
   static OutputFile create(const std::filesystem::path& path, std::uint64_t size_bytes);
 
+  /// A file that an earlier process created so and did not finish. Throws Error{mismatch} if its size is
+  /// another.
+  static OutputFile open_existing(const std::filesystem::path& path, std::uint64_t size_bytes);
+
   /// Whole blocks go past the page cache, which costs several times the processor time of the rest of a
   /// conversion, if the file system can do that and they begin at multiples of kBlockBytes in memory and in
   /// the file. They are as durable as other bytes: after fsync.
@@ -26,6 +30,8 @@ class OutputFile {
 
   /// Returns when all is written; pieces must not overlap.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) const;
+  /// What has been written is on disk afterwards.
+  void flush() const;
   /// Reports what the system could only tell at the end (quota, network file systems).
   void close();
 

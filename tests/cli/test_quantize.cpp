@@ -8,53 +8,18 @@
 #include "packer/format/error.hpp"
 #include "packer/io/checkpoint.hpp"
 #include "packer/io/sha256.hpp"
+#include "tests/cli/quantize_bench.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/errors.hpp"
 #include "tests/support/files.hpp"
 #include "tests/support/tiny_model.hpp"
 
 using namespace mpk;
+using test::hashes;
+using Bench = test::QuantizeBench;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Bench {
-  test::ScratchDir dir;
-  QuantizeJob job;
-
-  explicit Bench(const test::TinyModel& model = {}) {
-    test::write_tiny_model(dir / "float", model);
-    test::write_tokens(dir / "tokens.jsonl", 16 * 32);
-    job.source = dir / "float";
-    job.destination = dir / "out";
-    job.formats = {weight_format_named("marlin")};
-    job.calibration = dir / "tokens.jsonl";
-    job.samples = 16;
-    job.seq_len = 32;
-    job.recipe.scheme = {kU4B8, GroupSize{64}, DType::F16};
-    use("gptq");
-  }
-  void use(const std::string& name) {
-    for (const Method& method : methods())
-      if (name == method.name) job.method = &method;
-  }
-  VerifyReport verify(const fs::path& artifact) const {
-    VerifyJob v;
-    v.artifact = artifact;
-    v.source = job.source;
-    v.device = Device::cpu;
-    v.checks.rows = {M{1}, M{3}};
-    return run_verify(v);
-  }
-};
-
-std::map<std::string, std::string> hashes(const fs::path& directory) {
-  std::map<std::string, std::string> result;
-  for (const auto& entry : fs::recursive_directory_iterator(directory))
-    if (entry.is_regular_file())
-      result[fs::relative(entry.path(), directory).string()] = sha256_of_file(entry.path());
-  return result;
-}
 
 bool empty_of_results(const fs::path& directory) {
   for (const auto& entry : fs::directory_iterator(directory)) {

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Is a quantize that was killed, and then repeated, the same to the byte as one that was left alone? Kills it with
+# SIGKILL at random moments and compares the SHA-256 of all files.
+#   bench/resume_kill.sh PROGRAM MODEL CALIBRATION [MOMENTS [OPTIONS OF QUANTIZE...]]
+set -eu
+program=$1 model=$2 text=$3
+moments=${4:-20}
+shift $(($# < 4 ? $# : 4))
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+quantize() {  # to $1
+  out=$1
+  shift
+  "$program" quantize "$model" -o "$out" --calibration "$text" --device cpu --json "$work/report.json" "$@" >/dev/null 2>"$work/stderr"
+}
+hashes() { (cd "$1" && find . -type f | sort | xargs sha256sum); }
+now() { date +%s%N; }
+
+begin=$(now)
+quantize "$work/whole" "$@"
+duration=$(($(now) - begin))
+hashes "$work/whole" >"$work/expected"
+echo "left alone: $((duration / 1000000)) ms"
+
+failed=0
+i=0
+while [ $i -lt "$moments" ]; do
+  i=$((i + 1))
+  # Up to 1.1 times the duration: some are killed during the proof, some never.
+  moment=$(($(od -An -N4 -tu4 /dev/urandom) % (duration / 1000000 * 11 / 10 + 1)))
+  quantize "$work/out" "$@" &
+  pid=$!
+  sleep "$((moment / 1000)).$(printf %03d $((moment % 1000)))"
+  # The shell that runs the function has one child, the program.
+  child=$(cat "/proc/$pid/task/$pid/children" 2>/dev/null || true)
+  for process in $child; do kill -9 "$process" 2>/dev/null || true; done
+  wait $pid 2>/dev/null || true
+  left="nothing"
+  [ ! -d "$work/out.partial" ] || left="a partial directory"
+  [ ! -d "$work/out" ] || left="the artifact"
+  resumed=""
+  if [ ! -d "$work/out" ]; then
+    quantize "$work/out" "$@" || { cat "$work/stderr"; exit 1; }
+    resumed=", $(grep -o '"resumed_layers": [0-9]*' "$work/report.json")"
+  fi
+  verdict=same
+  hashes "$work/out" | cmp -s - "$work/expected" || verdict=DIFFERENT
+  if [ -e "$work/out.partial" ]; then verdict="$verdict, with something left over"; fi
+  [ "$verdict" = same ] || failed=1
+  echo "killed after $moment ms, left $left$resumed: $verdict"
+  rm -rf "$work/out"
+done
+[ $failed = 0 ] && echo "all $moments the same" || { echo FAILED; exit 1; }
