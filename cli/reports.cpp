@@ -26,6 +26,27 @@ double mean(const std::vector<LayerCheck>& layers, std::optional<double> LayerCh
   return count > 0 ? sum / static_cast<double>(count) : 0;
 }
 
+/// Experts that were calibrated on other tokens than their own.
+void print_starved_experts(const std::vector<ManifestLayer>& layers, const Output& out) {
+  constexpr std::size_t kMost = 4;  // with a line each
+  std::vector<const ManifestLayer*> starved;
+  for (const ManifestLayer& layer : layers)
+    if (layer.expert_tokens && layer.expert_tokens->routed < layer.expert_tokens->used)
+      starved.push_back(&layer);
+  for (std::size_t i = 0; i < std::min(kMost, starved.size()); ++i)
+    out.line(
+        fmt::format("note        {}: the router sent {} tokens to this expert, fewer than its {} inputs; "
+                    "calibrated on all "
+                    "{} tokens, as if they had been sent",
+                    starved[i]->module, starved[i]->expert_tokens->routed, starved[i]->k.value,
+                    starved[i]->expert_tokens->used));
+  if (starved.size() > kMost)
+    out.line(
+        fmt::format("note        the same of {} more linears of experts; the report and the manifest "
+                    "name them (expert_tokens)",
+                    starved.size() - kMost));
+}
+
 }  // namespace
 
 void print_quantize(const QuantizeReport& report, const Output& out) {
@@ -40,6 +61,7 @@ void print_quantize(const QuantizeReport& report, const Output& out) {
   if (report.resumed_layers > 0)
     out.line(
         fmt::format("resumed     after {} of {} decoder layers", report.resumed_layers, report.num_layers));
+  print_starved_experts(report.layers, out);
   const auto count = static_cast<double>(report.layers.size());
   const bool calibrated = report.layers.front().relative_loss.has_value();
   out.line(fmt::format("quantized   {} linear layers, {} kept in floating point; weight error mean {:.4f}{}",
@@ -79,6 +101,8 @@ nlohmann::ordered_json to_json(const QuantizeReport& report) {
                                {"weight_error", layer.weight_error.value_or(0)}};
     if (layer.relative_loss) row["relative_loss"] = *layer.relative_loss;
     if (layer.damp) row["damp"] = *layer.damp;
+    if (layer.expert_tokens)
+      row["expert_tokens"] = {{"routed", layer.expert_tokens->routed}, {"used", layer.expert_tokens->used}};
     json["layers"].push_back(std::move(row));
   }
   json["kept"] = report.kept;

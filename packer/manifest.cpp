@@ -205,6 +205,8 @@ Json to_json(const ManifestLayer& layer) {
   if (layer.weight_error) j["weight_error"] = *layer.weight_error;
   if (layer.relative_loss) j["relative_loss"] = *layer.relative_loss;
   if (layer.damp) j["damp"] = *layer.damp;
+  if (layer.expert_tokens)
+    j["expert_tokens"] = {{"routed", layer.expert_tokens->routed}, {"used", layer.expert_tokens->used}};
   if (!layer.input_scales.empty()) j["input_scales"] = to_hex(std::as_bytes(std::span{layer.input_scales}));
   if (!layer.output_scales.empty())
     j["output_scales"] = to_hex(std::as_bytes(std::span{layer.output_scales}));
@@ -229,6 +231,8 @@ ManifestLayer layer_from(const Json& j) {
     if (j.contains("weight_error")) layer.weight_error = j["weight_error"].get<double>();
     if (j.contains("relative_loss")) layer.relative_loss = j["relative_loss"].get<double>();
     if (j.contains("damp")) layer.damp = j["damp"].get<double>();
+    if (j.contains("expert_tokens"))
+      layer.expert_tokens = {whole(j["expert_tokens"].at("routed")), whole(j["expert_tokens"].at("used"))};
     if (j.contains("input_scales")) layer.input_scales = floats_from(j["input_scales"]);
     if (j.contains("output_scales")) layer.output_scales = floats_from(j["output_scales"]);
     layer.exactness = j.value("exactness", "");

@@ -59,6 +59,12 @@ struct RankOfModel {
   std::int64_t bias_rank = 0;
 };
 
+/// Calibration tokens of a routed expert: those that the router sent to it, and those it was calibrated on.
+/// The latter are more, all of them, where too few were sent.
+struct ExpertTokens {
+  std::int64_t routed = 0, used = 0;
+};
+
 /// A layer of codes and scales.
 struct ManifestLayer {
   std::string module;  ///< "model.layers.0.mlp.down_proj"
@@ -73,6 +79,7 @@ struct ManifestLayer {
   std::optional<double> relative_loss =
       {};  ///< output energy lost on the calibration tokens; absent without calibration
   std::optional<double> damp = {};  ///< used in the end
+  std::optional<ExpertTokens> expert_tokens = {};
   /// Scales that were folded into the neighbouring layers: what was quantized is diag(input_scales) W
   /// diag(1 / output_scales). Empty: all 1.
   std::vector<float> input_scales = {}, output_scales = {};

@@ -41,6 +41,7 @@ RewrittenNorms CpuSolver::solve_layer(std::int64_t index, const Take& take) {
     SolvedLinear solved = quantize(linear, &seen);
     if (const auto it = folded.linears.find(linear.module); it != folded.linears.end())
       solved.folded = it->second;
+    if (seen.routed_tokens) solved.expert_tokens = {*seen.routed_tokens, seen.tokens};
     take(std::move(solved));
   };
   if (job.true_sequential)

@@ -70,7 +70,7 @@ void LayerCalibration::see_routed(const LinearGroup& group, Streams& streams, Ei
     for (const Eigen::Index column : tokens_of(streams.routing[i], group.expert).columns)
       tokens.push_back(static_cast<Eigen::Index>(i) * chunk() + column);
   seen.routed_tokens = std::ssize(tokens);
-  if (std::ssize(tokens) * kInputsPerToken < group.linears.front()->weight.rows()) {
+  if (std::ssize(tokens) < group.linears.front()->weight.rows()) {
     tokens.resize(static_cast<std::size_t>(columns));
     std::iota(tokens.begin(), tokens.end(), 0);
   }

@@ -24,14 +24,10 @@ struct InputStatistics {
   MatrixF hessian;   ///< (K, K): x x^T
   InputError error;  ///< empty if the float model is not followed; the residual only of groups that add to it
   std::int64_t tokens = 0;  ///< that were summed
-  /// Of an expert: how many tokens were routed to it. Fewer than `tokens` if they were too few to learn from,
-  /// and it was shown all tokens instead.
+  /// Of an expert: how many tokens were routed to it. If they were fewer than the inputs of its linears, they
+  /// leave directions unseen, and it was shown all tokens, as if they had been routed to it.
   std::optional<std::int64_t> routed_tokens = {};
 };
-
-/// An expert with fewer tokens than one in so many of a linear's inputs leaves most directions of them
-/// unseen: it is calibrated on all tokens of the layer, as if they had been routed to it.
-inline constexpr std::int64_t kInputsPerToken = 4;
 
 using GroupStatistics = std::vector<InputStatistics>;  ///< one of each element of linear_groups()
 

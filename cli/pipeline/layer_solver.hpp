@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +25,7 @@ struct SolvedLinear {
   QuantizedLinear result;
   double weight_error = 0;  ///< |W - W_hat|_F / |W|_F of what was quantized: after folding, before correction
   FoldedScales folded = {};
+  std::optional<ExpertTokens> expert_tokens = {};
 };
 
 /// The weights of norms that folding changed, by tensor name; exact in the tensor's dtype.

@@ -190,6 +190,7 @@ void QuantizeOutput::write(std::int64_t layer, SolvedLinear solved) {
     record.relative_loss = solved.result.relative_loss;
     record.damp = solved.result.damp;
   }
+  record.expert_tokens = solved.expert_tokens;
   record.input_scales = std::move(solved.folded.inputs);
   record.output_scales = std::move(solved.folded.outputs);
   const std::uint64_t bytes = bytes_held(solved.result.matrix, job_.formats);
