@@ -34,6 +34,15 @@ bool is_float(DType dtype) {
 
 }  // namespace
 
+std::optional<std::string> float_linear(const std::string& tensor, DType dtype, const Shape& shape) {
+  constexpr std::string_view kWeight = ".weight";
+  if (!tensor.ends_with(kWeight) || shape.size() != 2 || !is_float(dtype)) return std::nullopt;
+  std::string module = tensor.substr(0, tensor.size() - kWeight.size());
+  if (module.find("embed") != std::string::npos || module.ends_with("wte") || module.ends_with("wpe"))
+    return std::nullopt;
+  return module;
+}
+
 PackedCheckpoint PackedCheckpoint::open(const fs::path& path, const std::string& zeros) {
   PackedCheckpoint packed{Checkpoint::open(path)};
   packed.from_artifact_ = fs::exists(packed.checkpoint_.directory() / kManifestName);
@@ -170,15 +179,9 @@ DType PackedCheckpoint::model_dtype() const {
 
 std::vector<std::string> PackedCheckpoint::float_linears() const {
   std::vector<std::string> modules;
-  constexpr std::string_view kWeight = ".weight";
   for (const std::string& name : checkpoint_.names()) {
-    if (!name.ends_with(kWeight)) continue;
     const TensorView tensor = checkpoint_.tensor(name);
-    if (tensor.shape.size() != 2 || !is_float(tensor.dtype)) continue;
-    const std::string module = name.substr(0, name.size() - kWeight.size());
-    if (module.find("embed") != std::string::npos || module.ends_with("wte") || module.ends_with("wpe"))
-      continue;
-    modules.push_back(module);
+    if (auto module = float_linear(name, tensor.dtype, tensor.shape)) modules.push_back(*std::move(module));
   }
   return modules;
 }

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,9 @@ namespace mpk {
 
 /// What config.json and the files beside it claim.
 CheckpointClaims claims_for(const Checkpoint& checkpoint);
+
+/// The module whose weight this tensor is, if that is a float matrix and no embedding; else nothing.
+std::optional<std::string> float_linear(const std::string& tensor, DType dtype, const Shape& shape);
 
 class PackedCheckpoint {
  public:

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "cli/pipeline/float_matrix.hpp"
+#include "cli/pipeline/packed_checkpoint.hpp"
 #include "cli/version.hpp"
 #include "packer/format/error.hpp"
 #include "packer/format/float_bits.hpp"
@@ -264,6 +265,10 @@ std::vector<ManifestLayer> QuantizeOutput::layers_as(const WeightFormat& format)
 
 CheckpointSchemes QuantizeOutput::schemes() const {
   CheckpointSchemes schemes{job_.recipe.scheme, {}, {plan_.kept.begin(), plan_.kept.end()}};
+  for (const SourceTensor& tensor : plan_.tensors)  // routers and heads, which engines would look for packed
+    if (tensor.fate == Fate::copied)
+      if (auto module = float_linear(tensor.name, tensor.dtype, tensor.shape))
+        schemes.unquantized.insert(*std::move(module));
   for (const auto& [module, layer] : plan_.layers)
     if (layer.scheme != job_.recipe.scheme) schemes.exceptions.emplace(module, layer.scheme);
   return schemes;

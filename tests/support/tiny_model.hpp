@@ -1,11 +1,13 @@
 #pragma once
-// A random Llama small enough to be quantized in milliseconds, with outlier channels, and tokens to calibrate
-// it on.
+// A random decoder small enough to be quantized in milliseconds, with outlier channels, and tokens to
+// calibrate it on.
 
 #include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 namespace mpk::test {
 
@@ -14,6 +16,9 @@ struct TinyModel {
                vocab = 96;
   bool tied = true;
   std::uint64_t seed = 1;
+  std::string architecture = "LlamaForCausalLM";
+  nlohmann::json config = nlohmann::json::object();  ///< further keys of config.json
+  std::int64_t unused_expert = -1;                   ///< of every layer: no token is ever routed to it
 };
 
 /// Writes config.json, model.safetensors (BF16) and a few side files.
