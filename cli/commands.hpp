@@ -7,6 +7,7 @@
 namespace mpk {
 
 void add_quantize(CLI::App& root);
+void add_calibrate(CLI::App& root);
 void add_convert(CLI::App& root);
 void add_plan(CLI::App& root);
 void add_unpack(CLI::App& root);

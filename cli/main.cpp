@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", mpk::kVersion);
   app.require_subcommand(1);
   mpk::add_quantize(app);
+  mpk::add_calibrate(app);
   mpk::add_convert(app);
   mpk::add_plan(app);
   mpk::add_unpack(app);

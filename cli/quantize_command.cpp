@@ -7,6 +7,7 @@
 #include "cli/commands.hpp"
 #include "cli/pipeline/evaluate.hpp"
 #include "cli/pipeline/quantize.hpp"
+#include "cli/pipeline/quantize_estimate.hpp"
 #include "cli/pipeline/verify_artifact.hpp"
 #include "cli/recipe_file.hpp"
 #include "cli/reports.hpp"
@@ -27,6 +28,8 @@ struct QuantizeOptions {
   std::optional<std::uint64_t> seed;
   double damp = 0.01, target_correction = 0.5;
   int descent = 4;
+  std::string statistics;
+  bool float_inputs = false, dry_run = false;
   bool restart = false, verify = true, true_sequential = true, signed_scales = true, asymmetric = false;
 };
 
@@ -66,10 +69,43 @@ QuantizeJob job_from(const QuantizeOptions& o) {
   job.max_shard_bytes = o.max_shard_size;
   job.device = device_named(o.device);
   job.restart = o.restart;
-  if (job.method->needs_hessian && o.calibration.empty())
-    throw Error{ErrorKind::usage,
-                fmt::format("--method {} needs --calibration TEXT (rtn needs none)", o.method)};
+  job.float_inputs = o.float_inputs || !o.statistics.empty();
+  if (!o.statistics.empty()) job.statistics = o.statistics;
+  if (job.method->needs_hessian && o.calibration.empty() && !job.statistics)
+    throw Error{
+        ErrorKind::usage,
+        fmt::format("--method {} needs --calibration TEXT or --stats FILE (rtn needs none)", o.method)};
+  if (job.statistics && !job.method->needs_hessian)
+    throw Error{ErrorKind::usage, fmt::format("--method {} has no use for --stats", o.method)};
   return job;
+}
+
+/// Options that need the quantized model to run do not go with those that take the float model's inputs: they
+/// are refused if they were given, and switched off if they are only the default. Returns what was switched
+/// off.
+std::string settle_inputs(const CLI::App& cmd, QuantizeOptions& o) {
+  const bool saved = !o.statistics.empty();
+  if (!saved && !o.float_inputs) return {};
+  const char* option = saved ? "--stats" : "--float-inputs";
+  const auto refuse = [&](const char* name, bool is_on) {
+    if (is_on && cmd.get_option(name)->count() > 0)
+      throw Error{
+          ErrorKind::usage,
+          fmt::format("{} does not go with {}, which solves every layer for its inputs in the float model",
+                      name, option)};
+  };
+  refuse("--true-sequential", o.true_sequential);
+  refuse("--target-correction", o.target_correction > 0);
+  if (saved)
+    for (const char* name : {"--calibration", "--samples", "--seed"}) refuse(name, true);
+  std::string lowered;
+  if (o.true_sequential) lowered += "--no-true-sequential";
+  if (o.target_correction > 0) lowered += fmt::format("{}--target-correction 0", lowered.empty() ? "" : " ");
+  o.true_sequential = false;
+  o.target_correction = 0;
+  return lowered.empty()
+             ? ""
+             : fmt::format("{} solves every layer for its inputs in the float model: {}", option, lowered);
 }
 
 void compare_perplexity(const QuantizeOptions& o, const QuantizeReport& report, ProgressDisplay& display,
@@ -86,16 +122,40 @@ void compare_perplexity(const QuantizeOptions& o, const QuantizeReport& report, 
   }
 }
 
-void run(const QuantizeOptions& o) {
+/// After the run, before the proof: how good the estimate was.
+void compare(const QuantizeEstimate& estimate, const QuantizeReport& report, const Output& out,
+             nlohmann::ordered_json& json) {
+  const SolverSeconds& s = report.seconds.solver;
+  const double seconds =
+      s.load + s.calibration.forward + s.calibration.hessian + s.solve + report.seconds.write;
+  const std::uint64_t memory = peak_memory();
+  json["measured"] = {{"seconds", seconds}, {"memory_bytes", memory}};
+  const std::string time =
+      report.resumed_layers > 0 ? "for all layers" : fmt::format("took {}", human_seconds(seconds));
+  out.line(fmt::format("estimate    {}, {}; memory {}, peak {}", human_seconds(estimate.seconds.total()),
+                       time, human_bytes(estimate.memory_bytes), human_bytes(memory)));
+}
+
+void run(const CLI::App& cmd, QuantizeOptions& o) {
   if (o.threads > 0) omp_set_num_threads(o.threads);
+  const std::string lowered = settle_inputs(cmd, o);
   const QuantizeJob job = job_from(o);
   decide_gpu(job.device);  // a missing GPU is better known now than after the work
   const Output out{o.json};
-  ProgressDisplay display;
+  if (!lowered.empty()) out.line("note        " + lowered);
   nlohmann::ordered_json json;
+  const QuantizeEstimate estimate = estimate_quantize(job);
+  json["estimate"] = to_json(estimate);
+  if (o.dry_run) {
+    print_estimate(estimate, out);
+    out.json(json);
+    return;
+  }
+  ProgressDisplay display;
 
   const auto prove = [&](const QuantizeReport& report) {
     print_quantize(report, out);
+    compare(estimate, report, out, json);
     if (!o.verify) return;
     for (const auto& artifact : report.artifacts) {
       VerifyJob verify;
@@ -168,6 +228,11 @@ void add_quantize(CLI::App& root) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   cmd->add_option("--seed", o->seed, "draw the windows at random instead of taking the first");
+  cmd->add_flag("--float-inputs", o->float_inputs,
+                "solve every layer for what it reads in the float model instead of the one quantized so far");
+  cmd->add_option(
+      "--stats", o->statistics,
+      "what calibrate saved, instead of --calibration: nothing has to run; implies --float-inputs");
   cmd->add_option("--damp", o->damp, "added to the Hessian's diagonal, in units of its mean")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
@@ -189,6 +254,8 @@ void add_quantize(CLI::App& root) {
   cmd->add_flag(
       "--restart", o->restart,
       "begin anew where an interrupted run left OUTPUT.partial, instead of going on after its last layer");
+  cmd->add_flag("--dry-run", o->dry_run,
+                "print layers, sizes, memory and time, exactly or as an estimate, and stop before any work");
   cmd->add_option("--eval", o->eval_text, "text to measure perplexity on, before and after");
   cmd->add_flag("--verify,!--no-verify", o->verify, "prove the artifact after writing it (default)");
   cmd->add_option("--device", o->device,
@@ -199,7 +266,7 @@ void add_quantize(CLI::App& root) {
   cmd->add_option("--json", o->json, "write the results to a file, or - for standard output");
   cmd->callback([o, cmd] {
     if (!o->recipe.empty()) apply_recipe_file(*cmd, o->recipe);
-    run(*o);
+    run(*cmd, *o);
   });
 }
 

@@ -30,6 +30,7 @@ constexpr std::array kKeys{
     Key{"ranges", "--ranges"},
     Key{"signed_scales", "--signed-scales"},
     Key{"true_sequential", "--true-sequential"},
+    Key{"float_inputs", "--float-inputs"},
     Key{"act_order", "--act-order"},
     Key{"damp", "--damp"},
     Key{"target_correction", "--target-correction"},
@@ -83,6 +84,8 @@ void apply(CLI::App& quantize, const std::string& name, const Json& value) {
   } else if (name == "calibration" && value.is_object()) {
     for (const auto& [key, item] : value.items())
       if (key != "file" && key != "sha256") set_known(quantize, kCalibrationKeys, key, item);
+  } else if (name == "calibration" && value.is_array()) {
+    // Of merged statistics: several texts, and --stats has to give them again.
   } else {
     set_known(quantize, kKeys, name, value);
   }

@@ -1,6 +1,7 @@
 #include "cli/reports.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
 
@@ -48,6 +49,58 @@ void print_starved_experts(const std::vector<ManifestLayer>& layers, const Outpu
 }
 
 }  // namespace
+
+void print_estimate(const QuantizeEstimate& estimate, const Output& out) {
+  for (const auto& kind : estimate.kinds)
+    out.line(fmt::format("layers      {} x {} {} x {}: {}", kind.count, kind.kind, kind.k.value, kind.n.value,
+                         kind.scheme ? to_string(*kind.scheme) : "kept in floating point"));
+  out.line(fmt::format("copied      {} other tensors, {}", estimate.other_tensors,
+                       human_bytes(estimate.other_bytes)));
+  for (const auto& artifact : estimate.artifacts)
+    out.line(fmt::format("size        {} -> {} ({} bytes of tensors) as {}, {} file{}",
+                         human_bytes(estimate.source_bytes), human_bytes(artifact.tensor_bytes),
+                         artifact.tensor_bytes, artifact.format, artifact.shards,
+                         artifact.shards == 1 ? "" : "s"));
+  out.line(fmt::format(
+      "disk        {}{}", human_bytes(estimate.disk_bytes),
+      estimate.free_bytes ? fmt::format("; {} are free there", human_bytes(*estimate.free_bytes)) : ""));
+  if (estimate.free_bytes && *estimate.free_bytes < estimate.disk_bytes)
+    out.line("note        that is not enough");
+  out.line(fmt::format("memory      about {} at most", human_bytes(estimate.memory_bytes)));
+  const auto& s = estimate.seconds;
+  out.line(
+      fmt::format("time        about {} on this CPU, whose rates were measured: load {:.1f}, forward {:.1f} "
+                  "({:.3g} PFLOP), "
+                  "Hessians {:.1f} ({:.3g} PFLOP), solve {:.1f} s",
+                  human_seconds(s.total()), s.load, s.forward, estimate.forward_flops / 1e15, s.hessian,
+                  estimate.hessian_flops / 1e15, s.solve));
+}
+
+nlohmann::ordered_json to_json(const QuantizeEstimate& estimate) {
+  nlohmann::ordered_json json;
+  for (const auto& kind : estimate.kinds) {
+    nlohmann::ordered_json row{
+        {"kind", kind.kind}, {"k", kind.k.value}, {"n", kind.n.value}, {"count", kind.count}};
+    if (kind.scheme) {
+      row["type"] = name_of(kind.scheme->type);
+      row["group_size"] = group_size_number(*kind.scheme);
+    }
+    json["layers"].push_back(std::move(row));
+  }
+  json["copied"] = {{"tensors", estimate.other_tensors}, {"bytes", estimate.other_bytes}};
+  for (const auto& artifact : estimate.artifacts)
+    json["artifacts"].push_back({{"format", artifact.format},
+                                 {"bytes", artifact.tensor_bytes},
+                                 {"file_bytes", artifact.file_bytes},
+                                 {"shards", artifact.shards}});
+  json["disk_bytes"] = estimate.disk_bytes;
+  if (estimate.free_bytes) json["free_bytes"] = *estimate.free_bytes;
+  json["memory_bytes"] = estimate.memory_bytes;
+  const auto& s = estimate.seconds;
+  json["seconds"] = {{"load", s.load}, {"forward", s.forward}, {"hessian", s.hessian}, {"solve", s.solve}};
+  json["flop"] = {{"forward", estimate.forward_flops}, {"hessian", estimate.hessian_flops}};
+  return json;
+}
 
 void print_quantize(const QuantizeReport& report, const Output& out) {
   double loss = 0, error = 0;
@@ -99,12 +152,17 @@ nlohmann::ordered_json to_json(const QuantizeReport& report) {
                                {"type", name_of(layer.scheme.type)},
                                {"group_size", group_size_number(layer.scheme)},
                                {"weight_error", layer.weight_error.value_or(0)}};
-    if (layer.relative_loss) row["relative_loss"] = *layer.relative_loss;
+    if (layer.relative_loss) {
+      row["relative_loss"] = *layer.relative_loss;
+      row["output_error"] = std::sqrt(std::max(0.0, *layer.relative_loss));
+    }
     if (layer.damp) row["damp"] = *layer.damp;
     if (layer.expert_tokens)
       row["expert_tokens"] = {{"routed", layer.expert_tokens->routed}, {"used", layer.expert_tokens->used}};
     json["layers"].push_back(std::move(row));
   }
+  for (const auto& error : report.residual_errors)
+    json["residual_errors"].push_back(error ? nlohmann::ordered_json(*error) : nlohmann::ordered_json());
   json["kept"] = report.kept;
   return json;
 }

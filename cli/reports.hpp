@@ -5,10 +5,14 @@
 
 #include "cli/pipeline/convert.hpp"
 #include "cli/pipeline/quantize.hpp"
+#include "cli/pipeline/quantize_estimate.hpp"
 #include "cli/terminal.hpp"
 #include "verify/report.hpp"
 
 namespace mpk {
+
+void print_estimate(const QuantizeEstimate& estimate, const Output& out);
+nlohmann::ordered_json to_json(const QuantizeEstimate& estimate);
 
 void print_quantize(const QuantizeReport& report, const Output& out);
 nlohmann::ordered_json to_json(const QuantizeReport& report);

@@ -20,9 +20,11 @@ void require_windows(std::int64_t length, std::int64_t tokens) {
 
 }  // namespace
 
-Decoder::Decoder(DecoderConfig config, const WeightSource& weights)
+Decoder::Decoder(DecoderConfig config, const WeightSource& weights, Parts parts)
     : config_{std::move(config)}, weights_{weights} {
+  if (parts == Parts::layers) return;
   embeddings_ = load("model.embed_tokens.weight", config_.hidden, config_.vocab);
+  if (parts == Parts::embeddings) return;
   if (!config_.tied_embeddings) head_ = load("lm_head.weight", config_.hidden, config_.vocab);
   final_norm_ = load_norm("model.norm.weight", config_.hidden);
 }

@@ -21,10 +21,12 @@ namespace mpk {
 
 class Decoder {
  public:
+  /// What is there from the beginning. Nothing else than `all` has logits, `layers` has no embeddings either.
+  enum class Parts { all, embeddings, layers };
   /// `weights` must outlive the decoder. Loads embeddings, final norm and head; layers come by load_layer.
   /// Throws what `weights` throws, and Error{bad_input} for a tensor whose shape is not the one config
   /// implies.
-  Decoder(DecoderConfig config, const WeightSource& weights);
+  Decoder(DecoderConfig config, const WeightSource& weights, Parts parts = Parts::all);
 
   const DecoderConfig& config() const { return config_; }
   DecoderLayer load_layer(std::int64_t index) const;

@@ -6,7 +6,9 @@
 
 #include <fmt/format.h>
 
+#include "model/tokenizer/tokenizer.hpp"
 #include "packer/format/error.hpp"
+#include "packer/io/sha256.hpp"
 
 namespace mpk {
 
@@ -38,6 +40,20 @@ std::vector<std::int32_t> calibration_windows(const std::vector<std::int32_t>& t
     windows.insert(windows.end(), begin, begin + length);
   }
   return windows;
+}
+
+std::vector<std::int32_t> load_windows(const CalibrationText& text,
+                                       const std::filesystem::path& model_directory) {
+  return calibration_windows(load_tokens(text.file, model_directory), text.samples, text.seq_len, text.seed);
+}
+
+nlohmann::ordered_json calibration_json(const CalibrationText& text) {
+  nlohmann::ordered_json json{{"file", text.file.filename().string()},
+                              {"sha256", sha256_of_file(text.file)},
+                              {"samples", text.samples},
+                              {"seq_len", text.seq_len}};
+  if (text.seed) json["seed"] = *text.seed;
+  return json;
 }
 
 }  // namespace mpk

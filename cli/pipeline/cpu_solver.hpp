@@ -14,20 +14,18 @@ class CpuSolver final : public LayerSolver {
   void replay_layer(std::int64_t index, const std::vector<SolvedLinear>& linears,
                     const RewrittenNorms& norms) override;
   bool has_state() const override { return input_.job.method->needs_hessian; }
+  std::optional<double> residual_error() const override;
   std::string name() const override { return "cpu"; }
   SolverSeconds seconds() const override { return seconds_; }
 
  private:
   bool is_wanted(const std::string& module) const { return input_.plan.layers.contains(module); }
   DecoderLayer load(std::int64_t index);
-  FoldedLayer fold(DecoderLayer& layer, LayerCalibration& calibration);
-  QuantizedLinear solve(const Linear& linear, const InputStatistics* seen, const QuantizerOptions& options);
-  /// `seen` is null for methods that need no data. The linear's weight becomes the quantized one.
-  SolvedLinear quantize(Linear& linear, const InputStatistics* seen);
 
   SolverInput input_;
   Decoder decoder_;
   Activations activations_;  ///< before the layer whose turn it is
+  bool are_behind_ = false;  ///< all layers: they were left before the last one
   SolverSeconds seconds_;
 };
 

@@ -118,8 +118,20 @@ void LayerCalibration::visit(const LinearGroup& group, Streams& streams, Eigen::
   });
 }
 
-/// observe(); if `moves_float`, float_x goes through the layer.
-GroupStatistics LayerCalibration::pass(DecoderLayer& layer, Activations& activations, bool moves_float) {
+/// The stream's state of some columns goes through the rest of the layer, and back to where it came from.
+void LayerCalibration::finish_pass(LayerStream& stream, const DecoderLayer& layer, const MatrixF& state,
+                                   Eigen::Index first, Eigen::Index count, MatrixF& x) {
+  Timer timer{seconds_.forward};
+  if (layer.experts.empty())
+    stream.finish_at_once(0, count);
+  else
+    for_each_chunk(count, [&](Eigen::Index b, Eigen::Index n) { stream.finish(b, n); });
+  x.middleCols(first, count) = state.leftCols(count);
+}
+
+/// observe(); if `moves_own` and `moves_float`, x and float_x go through the layer.
+GroupStatistics LayerCalibration::pass(DecoderLayer& layer, Activations& activations, bool moves_own,
+                                       bool moves_float) {
   const std::vector<LinearGroup> groups = linear_groups(config_, layer);
   GroupStatistics seen(groups.size());
   // On copies: x will pass once more, when the layer is quantized. Of one chunk if that will do; what an
@@ -137,24 +149,23 @@ GroupStatistics LayerCalibration::pass(DecoderLayer& layer, Activations& activat
       visit(groups[i], streams, count, seen[i], [](Eigen::Index, Eigen::Index) {});
       if (groups[i].stage == LinearGroup::Stage::o) end_attention(layer, streams, count);
     }
-    if (streams.of_float && moves_float) {
-      Timer timer{seconds_.forward};
-      if (layer.experts.empty())
-        streams.of_float->finish_at_once(0, count);
-      else
-        for_each_chunk(count, [&](Eigen::Index b, Eigen::Index n) { streams.of_float->finish(b, n); });
-      activations.float_x.middleCols(first, count) = float_state.leftCols(count);
-    }
+    if (moves_own) finish_pass(streams.own, layer, state, first, count, activations.x);
+    if (streams.of_float && moves_float)
+      finish_pass(*streams.of_float, layer, float_state, first, count, activations.float_x);
   }
   return seen;
 }
 
 GroupStatistics LayerCalibration::observe(DecoderLayer& layer, Activations& activations) {
-  return pass(layer, activations, false);
+  return pass(layer, activations, false, false);
+}
+
+GroupStatistics LayerCalibration::pass_through(DecoderLayer& layer, Activations& activations) {
+  return pass(layer, activations, !is_last(layer), false);
 }
 
 void LayerCalibration::at_once(DecoderLayer& layer, Activations& activations, const Quantize& quantize) {
-  const GroupStatistics seen = pass(layer, activations, !is_last(layer));
+  const GroupStatistics seen = pass(layer, activations, false, !is_last(layer));
   const std::vector<LinearGroup> groups = linear_groups(config_, layer);
   for (std::size_t i = 0; i < groups.size(); ++i) quantize_wanted(groups[i], seen[i], quantize);
   if (is_last(layer)) return;

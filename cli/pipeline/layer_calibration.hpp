@@ -51,6 +51,9 @@ class LayerCalibration {
   /// Statistics of all groups from one pass through the layer as it is; the activations stay before it.
   GroupStatistics observe(DecoderLayer& layer, Activations& activations);
 
+  /// The same, and x goes through the layer as it is (not the last: nobody reads it after that).
+  GroupStatistics pass_through(DecoderLayer& layer, Activations& activations);
+
   /// Statistics of all groups from one pass through the layer as it is, then `quantize` for every wanted
   /// linear. The activations go through the layer: x through what `quantize` made of it, float_x through what
   /// it was. (After the last layer nobody reads them; they may be left where they are.)
@@ -62,7 +65,9 @@ class LayerCalibration {
 
  private:
   struct Streams;
-  GroupStatistics pass(DecoderLayer& layer, Activations& activations, bool moves_float);
+  GroupStatistics pass(DecoderLayer& layer, Activations& activations, bool moves_own, bool moves_float);
+  void finish_pass(LayerStream& stream, const DecoderLayer& layer, const MatrixF& state, Eigen::Index first,
+                   Eigen::Index count, MatrixF& x);
   Eigen::Index chunk() const { return windows_per_chunk(config_, length_) * length_; }
   template <class Work>
   void for_each_chunk(Eigen::Index columns, Work work) const;

@@ -20,6 +20,8 @@
 
 namespace mpk {
 
+class StatisticsFile;
+
 struct SolvedLinear {
   std::string module;
   QuantizedLinear result;
@@ -54,6 +56,10 @@ class LayerSolver {
   /// replay_layer does something: it wants to know what the layers were.
   virtual bool has_state() const = 0;
 
+  /// |x - x_float|_F / |x_float|_F of the activations where they stand now, if the float model's are carried
+  /// along and the last layer is not behind them.
+  virtual std::optional<double> residual_error() const { return std::nullopt; }
+
   /// What its bits depend on, apart from the job: "cpu", "cuda", with whatever changes the rounding. A run
   /// that was begun with another is not continued.
   virtual std::string name() const = 0;
@@ -66,6 +72,7 @@ struct SolverInput {
   const OpenModel& model;
   const SourcePlan& plan;                 ///< the schemes of the linears
   std::span<const std::int32_t> windows;  ///< calibration tokens, job.seq_len each; empty for methods without
+  const StatisticsFile* statistics = nullptr;  ///< if the job has some
 };
 
 /// The engine that job.device asks for.

@@ -60,4 +60,14 @@ OpenModel open_model(const std::filesystem::path& path) {
   return {checkpoint, std::move(config), std::make_unique<CheckpointWeights>(std::move(packed))};
 }
 
+OpenModel open_float_model(const std::filesystem::path& path) {
+  OpenModel model = open_model(path);
+  if (model.checkpoint.config().contains("quantization_config"))
+    throw Error{ErrorKind::unsupported,
+                fmt::format("{}: already quantized (its config.json has a quantization_config); "
+                            "quantizing starts from floating point",
+                            path.string())};
+  return model;
+}
+
 }  // namespace mpk

@@ -30,5 +30,7 @@ struct OpenModel {
   std::unique_ptr<WeightSource> weights;
 };
 OpenModel open_model(const std::filesystem::path& path);
+/// Throws Error{unsupported} for a quantized one.
+OpenModel open_float_model(const std::filesystem::path& path);
 
 }  // namespace mpk

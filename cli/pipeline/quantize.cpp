@@ -2,17 +2,19 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 
 #include "cli/pipeline/calibration.hpp"
 #include "cli/pipeline/open_model.hpp"
 #include "cli/pipeline/quantize_output.hpp"
+#include "cli/pipeline/quantize_plan.hpp"
 #include "cli/pipeline/source_plan.hpp"
+#include "cli/pipeline/statistics_file.hpp"
 #include "cli/pipeline/timer.hpp"
 #include "cli/version.hpp"
 #include "model/linear_specs.hpp"
-#include "model/tokenizer/tokenizer.hpp"
 #include "packer/format/error.hpp"
 #include "packer/io/partial_directory.hpp"
 #include "packer/io/safetensors.hpp"
@@ -22,30 +24,7 @@ namespace mpk {
 namespace fs = std::filesystem;
 namespace {
 
-std::vector<std::string> module_names(const DecoderConfig& config) {
-  std::vector<std::string> names;
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer)
-    for (const LinearSpec& spec : linear_specs(config, layer)) names.push_back(spec.module);
-  return names;
-}
-
-void refuse_what_does_not_fit(const std::vector<const WeightFormat*>& formats, const SourcePlan& plan) {
-  for (const WeightFormat* format : formats) {
-    std::vector<std::string> reasons;
-    for (const auto& [module, layer] : plan.layers)
-      if (const auto reason = format->refusal(layer.scheme, layer.k, layer.n))
-        reasons.push_back(fmt::format("{}: {}", module, *reason));
-    if (!reasons.empty())
-      throw Error{
-          ErrorKind::unsupported,
-          fmt::format(
-              "format {} cannot hold {} of {} layers; the first: {}\n  choose another --format, another "
-              "--group-size for them (--layer), or keep them in floating point (--ignore)",
-              format->name, reasons.size(), plan.layers.size(), reasons.front())};
-  }
-}
-
-nlohmann::ordered_json recipe_json(const QuantizeJob& job) {
+nlohmann::ordered_json recipe_json(const QuantizeJob& job, const nlohmann::ordered_json& calibration) {
   const Scheme& scheme = job.recipe.scheme;
   nlohmann::ordered_json json{
       {"method", job.method->name},
@@ -55,22 +34,15 @@ nlohmann::ordered_json recipe_json(const QuantizeJob& job) {
       {"ranges", std::ranges::find(kRangeRules, job.options.ranges, &RangeRule::ranges)->name},
       {"signed_scales", job.options.signed_scales},
   };
-  if (job.method->needs_hessian) {
-    json["true_sequential"] = job.true_sequential;
-  }
+  if (job.method->needs_hessian) json["true_sequential"] = job.true_sequential;
+  if (job.method->needs_hessian && job.float_inputs) json["float_inputs"] = true;
   if (job.method->minimizes_error) {
     json["act_order"] = job.options.act_order == ActOrder::fixed_groups ? "static" : "none";
     json["damp"] = job.options.damp;
     json["target_correction"] = job.target_correction;
     json["descent_sweeps"] = job.options.descent_sweeps;
   }
-  if (job.method->needs_hessian) {
-    json["calibration"] = {{"file", job.calibration.filename().string()},
-                           {"sha256", sha256_of_file(job.calibration)},
-                           {"samples", job.samples},
-                           {"seq_len", job.seq_len}};
-    if (job.seed) json["calibration"]["seed"] = *job.seed;
-  }
+  if (job.method->needs_hessian) json["calibration"] = calibration;
   json["ignore"] = job.recipe.ignore_text;
   json["layer"] = nlohmann::ordered_json::array();
   for (const auto& row : job.recipe.overrides) json["layer"].push_back(row.text);
@@ -93,32 +65,20 @@ nlohmann::ordered_json source_identity(const Checkpoint& source) {
   return json;
 }
 
-OpenModel open_float_model(const fs::path& path) {
-  OpenModel model = open_model(path);
-  if (model.checkpoint.config().contains("quantization_config"))
-    throw Error{ErrorKind::unsupported,
-                fmt::format("{}: already quantized (its config.json has a quantization_config); "
-                            "quantize starts from floating point",
-                            path.string())};
-  return model;
-}
-
 class Run {
  public:
   Run(const QuantizeJob& job, const Progress& progress)
       : job_{job},
         progress_{progress},
         model_{open_float_model(job.source)},
-        plan_{plan_source(model_.checkpoint, module_names(model_.config), job.recipe,
-                          model_.config.tied_embeddings)} {
-    refuse_what_does_not_fit(job.formats, plan_);
-    if (job.method->needs_hessian) {
-      if (progress) progress("read calibration", 0, 1, "");
-      windows_ = calibration_windows(load_tokens(job.calibration, model_.checkpoint.directory()), job.samples,
-                                     job.seq_len, job.seed);
-    }
-    recipe_ = recipe_json(job);
-    solver_ = make_layer_solver({job, model_, plan_, windows_});
+        plan_{plan_quantize(job, model_)} {
+    nlohmann::ordered_json calibration;
+    if (job.statistics)
+      calibration = use_statistics();
+    else if (job.method->needs_hessian)
+      calibration = use_text();
+    recipe_ = recipe_json(job, calibration);
+    solver_ = make_layer_solver({job, model_, plan_, windows_, statistics_ ? &*statistics_ : nullptr});
   }
 
   QuantizeReport operator()(const Proof& prove) {
@@ -152,6 +112,25 @@ class Run {
   }
 
  private:
+  nlohmann::ordered_json use_text() {
+    if (progress_) progress_("read calibration", 0, 1, "");
+    const CalibrationText text{job_.calibration, job_.samples, job_.seq_len, job_.seed};
+    windows_ = load_windows(text, model_.checkpoint.directory());
+    sample_ = {windows_.begin(), windows_.begin() + job_.seq_len};
+    return calibration_json(text);
+  }
+
+  nlohmann::ordered_json use_statistics() {
+    statistics_ = StatisticsFile::open(*job_.statistics);
+    const StatisticsInfo& info = statistics_->info();
+    if (info.model != model_fingerprint(model_.checkpoint))
+      throw Error{ErrorKind::usage, fmt::format("{} holds the statistics of another model than {}",
+                                                job_.statistics->string(), job_.source.string())};
+    sample_ = info.sample_tokens;
+    return info.calibrations.size() == 1 ? info.calibrations.front()
+                                         : nlohmann::ordered_json(info.calibrations);
+  }
+
   /// Another time, with the same source and recipe.
   static bool would_fail_again(ErrorKind kind) {
     return kind == ErrorKind::bad_input || kind == ErrorKind::unsupported || kind == ErrorKind::mismatch;
@@ -170,6 +149,9 @@ class Run {
                                 {"max_shard_size", job_.max_shard_bytes}};
     for (const WeightFormat* format : job_.formats) json["formats"].push_back(format->name);
     json["calibration_tokens"] = sha256(std::as_bytes(std::span{windows_}));
+    if (statistics_)
+      json["statistics"] = {{"modified", modification_time(*job_.statistics)},
+                            {"header_sha256", sha256(statistics_->header_bytes())}};
     json["source"] = source_identity(model_.checkpoint);
     return json;
   }
@@ -182,22 +164,22 @@ class Run {
     const std::int64_t num_layers = model_.config.num_layers;
     timed([&] { output.write_rest(); });
     report_.num_layers = num_layers;
+    report_.residual_errors.resize(static_cast<std::size_t>(num_layers));
     report_.resumed_layers = output.finished_layers();
     for (std::int64_t i = 0; i < output.finished_layers() && solver_->has_state(); ++i) {
       if (progress_) progress_("replay", i, output.finished_layers(), "");
       solver_->replay_layer(i, output.read_layer(i), output.read_norms(i));
+      report_.residual_errors[static_cast<std::size_t>(i)] = solver_->residual_error();
     }
     for (std::int64_t i = output.finished_layers(); i < num_layers; ++i) {
       if (progress_) progress_("quantize", i, num_layers, "");
       const RewrittenNorms norms = solver_->solve_layer(
           i, [&](SolvedLinear solved) { timed([&] { output.write(i, std::move(solved)); }); });
       timed([&] { output.end_layer(i, norms); });
+      report_.residual_errors[static_cast<std::size_t>(i)] = solver_->residual_error();
     }
     if (progress_) progress_("quantize", num_layers, num_layers, "");
-    timed([&] {
-      const auto sample = std::min<std::ptrdiff_t>(std::ssize(windows_), job_.seq_len);
-      output.finish(recipe_, {windows_.begin(), windows_.begin() + sample});
-    });
+    timed([&] { output.finish(recipe_, sample_); });
   }
 
   void report(const QuantizeOutput& output) {
@@ -218,7 +200,8 @@ class Run {
   const Progress& progress_;
   OpenModel model_;
   SourcePlan plan_;
-  std::vector<std::int32_t> windows_;
+  std::vector<std::int32_t> windows_, sample_;  ///< the calibration tokens; the first window
+  std::optional<StatisticsFile> statistics_;
   nlohmann::ordered_json recipe_;
   std::unique_ptr<LayerSolver> solver_;
   QuantizeReport report_;

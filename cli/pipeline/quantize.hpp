@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,9 @@ struct QuantizeReport {
   std::int64_t num_layers = 0,
                resumed_layers = 0;  ///< decoder layers; those that an interrupted run had done
   double damp_asked = 0;            ///< a layer's own damp is larger where the Hessian needed it
-  std::vector<std::string> kept;    ///< linear layers that --ignore left in floating point
+  /// LayerSolver::residual_error after each decoder layer.
+  std::vector<std::optional<double>> residual_errors;
+  std::vector<std::string> kept;  ///< linear layers that --ignore left in floating point
   struct {
     SolverSeconds solver;
     double write = 0;  ///< in which the engine had to wait for the output

@@ -24,6 +24,10 @@ struct QuantizeJob {
   std::int64_t samples = 128, seq_len = 512;
   bool true_sequential = false;  ///< calibrate o on the quantized q, k, v, and so on inside each layer too
   double target_correction = 0;  ///< strength of corrected_target; 0: the float model is not followed
+  /// Every layer is solved for what it reads in the float model. Goes with neither of the two above.
+  bool float_inputs = false;
+  /// What calibrate saved, instead of a run of the float model over `calibration`; with float_inputs only.
+  std::optional<std::filesystem::path> statistics;
   std::optional<std::uint64_t> seed;  ///< draw the windows instead of taking the first ones
   std::uint64_t max_shard_bytes = 5'000'000'000;
   bool restart = false;         ///< throw away what an interrupted run left

@@ -10,6 +10,7 @@
 
 #include "cli/pipeline/float_matrix.hpp"
 #include "cli/pipeline/packed_checkpoint.hpp"
+#include "cli/pipeline/quantize_plan.hpp"
 #include "cli/version.hpp"
 #include "packer/format/error.hpp"
 #include "packer/format/float_bits.hpp"
@@ -20,8 +21,6 @@ namespace mpk {
 namespace fs = std::filesystem;
 namespace {
 
-/// Of layers on their way to the disk and of source tensors on their way through the hash.
-constexpr std::uint64_t kWaitingBytes = std::uint64_t{1} << 30;
 /// Each has a second one beside it that hashes what it writes (checkpoint_writer.cpp).
 constexpr int kMaxWriters = 4;
 
@@ -39,20 +38,6 @@ std::optional<std::int64_t> layer_of(std::string_view tensor) {
   const auto [end, error] = std::from_chars(begin, tensor.data() + tensor.size(), layer);
   if (error != std::errc{} || end == tensor.data() + tensor.size() || *end != '.') return std::nullopt;
   return layer;
-}
-
-/// Tensors in the source's name order, a quantized weight replaced by the parts that store it: neighbours
-/// stay neighbours, so a layer's tensors share a shard as they did.
-std::vector<TensorSpec> output_specs(const WeightFormat& format, const SourcePlan& plan) {
-  std::vector<TensorSpec> specs;
-  for (const SourceTensor& tensor : plan.tensors) {
-    if (tensor.fate == Fate::copied) specs.push_back({tensor.name, tensor.dtype, tensor.shape});
-    if (tensor.fate != Fate::quantized) continue;
-    const PlannedLayer& layer = plan.layers.at(tensor.name.substr(0, tensor.name.rfind('.')));
-    add_specs(specs, {layer.module, layer.scheme, layer.k, layer.n, format.name, {}},
-              format.specs(layer.scheme, layer.k, layer.n));
-  }
-  return specs;
 }
 
 void mark_rescaled(SourceTensor& tensor) {

@@ -22,6 +22,9 @@ namespace mpk {
 
 class QuantizeOutput {
  public:
+  /// Of layers on their way to the disk and of source tensors on their way through the hash.
+  static constexpr std::uint64_t kWaitingBytes = std::uint64_t{1} << 30;
+
   /// Creates all tensor files in `directory` (in directory/FORMAT each if there are several formats), or goes
   /// on with what an earlier run wrote there, as `journal` has it. `on_finished()` is called, from any
   /// thread, after a unit has been noted. Fills in what `plan` leaves open: hashes of the source's tensors,

@@ -125,10 +125,11 @@ std::string CheckpointWriter::Impl::write_and_hash(const Slot& slot, std::span<c
 }
 
 CheckpointWriter::CheckpointWriter(std::filesystem::path directory, const std::vector<TensorSpec>& specs,
-                                   std::uint64_t max_shard_bytes, Begin begin)
+                                   std::uint64_t max_shard_bytes, Begin begin,
+                                   const std::map<std::string, std::string>& metadata)
     : impl_{std::make_unique<Impl>()} {
   impl_->directory = std::move(directory);
-  impl_->plan = plan_shards(specs, max_shard_bytes);
+  impl_->plan = plan_shards(specs, max_shard_bytes, metadata);
   impl_->maps.resize(impl_->plan.size());
   std::uint64_t total = 0;
   for (const auto& shard : impl_->plan) total += shard.size_bytes;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -51,7 +52,8 @@ class CheckpointWriter {
   enum class Begin { anew, where_it_was };
   /// `max_shard_bytes` bounds the tensor bytes of a shard; a larger single tensor gets a shard of its own.
   CheckpointWriter(std::filesystem::path directory, const std::vector<TensorSpec>& specs,
-                   std::uint64_t max_shard_bytes, Begin begin = Begin::anew);
+                   std::uint64_t max_shard_bytes, Begin begin = Begin::anew,
+                   const std::map<std::string, std::string>& metadata = {});
   ~CheckpointWriter();
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;

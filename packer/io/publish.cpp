@@ -64,6 +64,17 @@ int rename_without_replacing(const fs::path& from, const fs::path& to) {
   return error;
 }
 
+void flush_parent(const fs::path& path) {
+  const FileDescriptor parent{::open(path.parent_path().c_str(), O_RDONLY | O_CLOEXEC)};
+  if (parent.is_open()) ::fsync(parent.get());  // it is published, whether or not a power cut would undo that
+}
+
+void refuse(int error, const fs::path& from, const fs::path& to) {
+  if (error == 0) return;
+  if (error == EEXIST || error == ENOTEMPTY) throw already_there(to);
+  throw os_error(ErrorKind::device, "cannot rename " + from.string() + " to " + to.string(), error);
+}
+
 }  // namespace
 
 void publish_directory(const fs::path& from, const fs::path& to) {
@@ -72,12 +83,16 @@ void publish_directory(const fs::path& from, const fs::path& to) {
   } catch (const fs::filesystem_error& error) {
     throw os_error(ErrorKind::device, "cannot list " + from.string(), error.code().value());
   }
-  if (const int error = rename_without_replacing(from, to)) {
-    if (error == EEXIST || error == ENOTEMPTY) throw already_there(to);
-    throw os_error(ErrorKind::device, "cannot rename " + from.string() + " to " + to.string(), error);
-  }
-  const FileDescriptor parent{::open(to.parent_path().c_str(), O_RDONLY | O_CLOEXEC)};
-  if (parent.is_open()) ::fsync(parent.get());  // it is published, whether or not a power cut would undo that
+  refuse(rename_without_replacing(from, to), from, to);
+  flush_parent(to);
+}
+
+void publish_file(const fs::path& from, const fs::path& to) {
+  flush_to_disk(from);
+  // A second name first: link, unlike rename, never replaces.
+  refuse(::link(from.c_str(), to.c_str()) == 0 ? 0 : errno, from, to);
+  ::unlink(from.c_str());
+  flush_parent(to);
 }
 
 }  // namespace mpk

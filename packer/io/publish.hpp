@@ -19,6 +19,9 @@ bool is_there(const std::filesystem::path& path);
 /// Error{usage} if something is there, Error{device} if the system fails; `from` stays in both cases.
 void publish_directory(const std::filesystem::path& from, const std::filesystem::path& to);
 
+/// The same for one file.
+void publish_file(const std::filesystem::path& from, const std::filesystem::path& to);
+
 /// A file's bytes, or a directory's entries, are on disk afterwards.
 void flush_to_disk(const std::filesystem::path& path);
 

@@ -35,17 +35,20 @@ std::string json_string(const std::string& text) {
   try {
     return json(text).dump();
   } catch (const json::exception&) {
-    throw Error{ErrorKind::bad_input, "tensor name " + in_quotes(text) + " is not UTF-8"};
+    throw Error{ErrorKind::bad_input, in_quotes(text) + " is not UTF-8"};
   }
 }
 
 /// Canonical: by dtype in the order of the enumeration, then by name.
-void put_in_file_order(PlannedShard& shard) {
+void put_in_file_order(PlannedShard& shard, const std::map<std::string, std::string>& metadata) {
   std::sort(shard.tensors.begin(), shard.tensors.end(), [](const PlannedTensor& a, const PlannedTensor& b) {
     return std::tie(a.spec.dtype, a.spec.name) < std::tie(b.spec.dtype, b.spec.name);
   });
 
-  std::string text = R"({"__metadata__":{"format":"pt"})";
+  std::string text = R"({"__metadata__":{"format":"pt")";
+  for (const auto& [key, value] : metadata)
+    text += fmt::format(",{}:{}", json_string(key), json_string(value));
+  text += '}';
   std::uint64_t end = 0;
   for (const auto& tensor : shard.tensors) {
     const auto begin = std::exchange(end, end + tensor.size_bytes);
@@ -70,7 +73,8 @@ void put_in_file_order(PlannedShard& shard) {
 
 }  // namespace
 
-std::vector<PlannedShard> plan_shards(const std::vector<TensorSpec>& specs, std::uint64_t max_shard_bytes) {
+std::vector<PlannedShard> plan_shards(const std::vector<TensorSpec>& specs, std::uint64_t max_shard_bytes,
+                                      const std::map<std::string, std::string>& metadata) {
   if (max_shard_bytes == 0) throw Error{ErrorKind::usage, "the maximal shard size must be positive"};
 
   std::vector<PlannedShard> shards(1);
@@ -91,7 +95,7 @@ std::vector<PlannedShard> plan_shards(const std::vector<TensorSpec>& specs, std:
     shards[i].file_name = shards.size() == 1
                               ? kSingleFileName
                               : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
-    put_in_file_order(shards[i]);
+    put_in_file_order(shards[i], metadata);
   }
   return shards;
 }

@@ -24,8 +24,10 @@ struct PlannedShard {
 };
 
 /// Shards are filled greedily in the order of `specs`. Depends on its arguments only.
-/// Throws Error{bad_input} for a repeated or impossible tensor, Error{usage} for max_shard_bytes of 0.
-std::vector<PlannedShard> plan_shards(const std::vector<TensorSpec>& specs, std::uint64_t max_shard_bytes);
+/// `metadata` stands in every header, behind "format". Throws Error{bad_input} for a repeated or impossible
+/// tensor, Error{usage} for max_shard_bytes of 0.
+std::vector<PlannedShard> plan_shards(const std::vector<TensorSpec>& specs, std::uint64_t max_shard_bytes,
+                                      const std::map<std::string, std::string>& metadata = {});
 
 /// The text of model.safetensors.index.json.
 std::string index_text(const std::vector<PlannedShard>& shards);

@@ -43,7 +43,7 @@ bool wait_until(Condition condition) {
 }
 
 struct Bench : test::QuantizeBench {
-  explicit Bench() : QuantizeBench({.layers = kLayers}) {
+  explicit Bench(const test::TinyModel& model = {.layers = kLayers}) : QuantizeBench(model) {
     job.recipe.scheme.group_size = GroupSize{32};
     job.max_shard_bytes = 100'000;
     whole = hashes_of_run("whole");
@@ -103,6 +103,28 @@ TEST_CASE("an interrupted run goes on after its last finished layer, to the same
   bench.interrupt_before(1);
   bench.interrupt_before(3);  // a run that goes on can be interrupted as well
   bench.require_resumed_after(3);
+}
+
+TEST_CASE("layers with experts, and with norms of their own, are run again as they were", "[resume]") {
+  test::TinyModel model{.layers = kLayers,
+                        .architecture = GENERATE("MixtralForCausalLM", "Gemma2ForCausalLM")};
+  if (model.architecture == "MixtralForCausalLM") {
+    model.config = {{"num_local_experts", 3}, {"num_experts_per_tok", 2}};
+    model.unused_expert = 1;
+  } else {
+    model.config = {{"sliding_window", 12}, {"query_pre_attn_scalar", 48}};
+  }
+  CAPTURE(model.architecture);
+  Bench bench{model};
+  bench.use("awq-gptq");
+  bench.job.true_sequential = true;
+  bench.job.target_correction = 0.5;
+  bench.whole = bench.hashes_of_run("whole");
+  bench.job.destination = bench.dir / "out";
+  bench.interrupt_before(2);
+  const QuantizeReport report = run_quantize(bench.job);
+  REQUIRE(report.resumed_layers == 2);
+  REQUIRE(hashes(bench.job.destination) == bench.whole);
 }
 
 TEST_CASE("a proof that could not run is repeated without solving again", "[resume]") {
