@@ -163,8 +163,8 @@ void parse_longrope(const ConfigReader& config, const ConfigReader& spelling, Ro
   rope.short_factor = required_factors(spelling, "short_factor");
   rope.long_factor = required_factors(spelling, "long_factor");
   const char* key = "original_max_position_embeddings";
-  auto original = config.integer(key, 1, kMaxExtent);  // has precedence, as in transformers
-  if (!original) original = spelling.integer(key, 1, kMaxExtent);
+  auto original = config.integer(key, 2, kMaxExtent);  // has precedence, as in transformers
+  if (!original) original = spelling.integer(key, 2, kMaxExtent);
   constexpr std::int64_t kDefaultOriginal = 4096;
   rope.original_max_position = static_cast<double>(original.value_or(kDefaultOriginal));
   rope.factor = spelling.positive("factor").value_or(

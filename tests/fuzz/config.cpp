@@ -21,6 +21,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                     "a window per layer");
       fuzz::require(decoder.num_heads % decoder.num_kv_heads == 0 && decoder.head_dim % 2 == 0,
                     "whole heads");
+      fuzz::require(decoder.num_rotated() % 2 == 0 && decoder.num_rotated() <= decoder.head_dim,
+                    "pairs of elements are rotated");
+      fuzz::require(
+          decoder.experts.count == 0 || (decoder.experts.per_token <= decoder.experts.count &&
+                                         decoder.experts.layers.size() == decoder.sliding_window.size()),
+          "experts for every token");
     });
   if (!side.empty())
     fuzz::succeeds([&, &side = side] {

@@ -94,6 +94,15 @@ put("config", "modelopt-side", json.dumps(LLAMA).encode() + b"\xff" + json.dumps
 QWEN = {**LLAMA, "architectures": ["Qwen2ForCausalLM"], "use_sliding_window": True, "sliding_window": 32, "max_window_layers": 1,
         "rope_scaling": None}
 put("config", "qwen2-sliding", json.dumps(QWEN))
+put("config", "phi3-longrope", json.dumps({
+    **LLAMA, "architectures": ["Phi3ForCausalLM"], "partial_rotary_factor": 0.5, "original_max_position_embeddings": 64,
+    "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}}))
+put("config", "gemma3", json.dumps({
+    **LLAMA, "architectures": ["Gemma3ForCausalLM"], "hidden_act": None, "sliding_window": 32, "sliding_window_pattern": 2,
+    "rope_scaling": {"rope_type": "linear", "factor": 8.0}, "query_pre_attn_scalar": 24, "final_logit_softcapping": 30.0}))
+put("config", "qwen3-moe", json.dumps({
+    **LLAMA, "architectures": ["Qwen3MoeForCausalLM"], "rope_scaling": None, "num_experts": 8, "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32, "decoder_sparse_step": 2, "mlp_only_layers": [1], "norm_topk_prob": True}))
 
 # ---- tokenizer.json -----------------------------------------------------------------------------------------------------
 DENSE = {

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <functional>
 #include <random>
 #include <string>
@@ -179,6 +180,79 @@ TEST_CASE("all spellings of rotary embeddings mean the same", "[model][config]")
   CHECK(rope({{"rope_theta", 5e5}, {"rope_scaling", llama3}}) == expected);
 }
 
+TEST_CASE("Phi rotates a part of its heads by factors of their own", "[model][config]") {
+  const json factors = json(std::vector<double>(6, 1.5));
+  json config =
+      merged(config_of("Phi3ForCausalLM"),
+             {{"partial_rotary_factor", 0.75},
+              {"max_position_embeddings", 4096},
+              {"original_max_position_embeddings", 1024},
+              {"rope_scaling", {{"type", "su"}, {"short_factor", factors}, {"long_factor", factors}}}});
+  const DecoderConfig parsed = parse_config(config);
+  CHECK((parsed.fused_qkv && parsed.fused_gate_up));
+  CHECK(parsed.num_rotated() == 12);
+  CHECK(parsed.rope.type == "longrope");
+  CHECK(parsed.rope.original_max_position == 1024);
+  CHECK(parsed.rope.factor == 4);
+  CHECK(std::abs(parsed.rope.attention_factor - std::sqrt(1.2)) < 1e-12);  // 1 + log 4 / log 1024
+  CHECK(parsed.sliding_window == Windows(3));
+
+  config["rope_scaling"]["short_factor"].erase(0);
+  const Refusal refused = refusal(config);
+  CHECK(refused.kind == ErrorKind::bad_input);
+  CHECK(refused.text.find("5 factors for 12 rotated elements") != std::string::npos);
+  CHECK(refusal(merged(config_of("LlamaForCausalLM"), {{"rope_scaling", config["rope_scaling"]}})).kind ==
+        ErrorKind::unsupported);
+  CHECK(refusal(merged(config_of("Phi3ForCausalLM"), {{"partial_rotary_factor", 0.7}})).kind ==
+        ErrorKind::bad_input);  // 11 of 16
+}
+
+TEST_CASE("Gemma's windows, softcaps and scales have defaults of their own", "[model][config]") {
+  json config = config_of("Gemma2ForCausalLM");
+  config.erase("tie_word_embeddings");
+  const DecoderConfig gemma2 = parse_config(config);
+  CHECK(gemma2.sliding_window == Windows{4096, {}, 4096});
+  CHECK(gemma2.attention_softcap == 50);
+  CHECK(gemma2.logit_softcap == 30);
+  CHECK(gemma2.attention_scale == 1.0 / 16);
+  CHECK(gemma2.embedding_scale == 8);
+  CHECK(gemma2.activation == Activation::gelu_tanh);
+  CHECK(gemma2.tied_embeddings);
+  CHECK((gemma2.norm_offset == 1 && gemma2.output_norms));
+  config.update({{"attn_logit_softcapping", nullptr}, {"final_logit_softcapping", nullptr}});
+  CHECK_FALSE(parse_config(config).attention_softcap);
+  CHECK_FALSE(parse_config(config).logit_softcap);
+  CHECK(refusal(merged(config, {{"use_bidirectional_attention", true}})).kind == ErrorKind::unsupported);
+  CHECK(refusal(merged(config, {{"sliding_window", nullptr}})).kind == ErrorKind::bad_input);
+
+  const json gemma3 = merged(config_of("Gemma3ForCausalLM"), {{"num_hidden_layers", 7}});
+  const DecoderConfig parsed = parse_config(gemma3);
+  CHECK(parsed.sliding_window == Windows{4096, 4096, 4096, 4096, 4096, {}, 4096});
+  CHECK(parsed.rope_of(5).theta == 1e6);
+  CHECK(parsed.rope_of(6).theta == 1e4);
+  CHECK_FALSE(parsed.attention_softcap);
+  CHECK_FALSE(parsed.logit_softcap);
+  CHECK(refusal(merged(gemma3, {{"rope_parameters", {{"rope_theta", 2}}}})).kind == ErrorKind::unsupported);
+}
+
+TEST_CASE("which layers have experts", "[model][config]") {
+  const json config = merged(config_of("Qwen3MoeForCausalLM"), {{"num_hidden_layers", 4}});
+  const auto layers = [&](const json& changes) {
+    return parse_config(merged(config, changes)).experts.layers;
+  };
+  CHECK(layers(json::object()) == std::vector<bool>(4, true));
+  CHECK(layers({{"decoder_sparse_step", 2}}) == std::vector<bool>{false, true, false, true});
+  CHECK(layers({{"mlp_only_layers", {0, 3, 9}}}) == std::vector<bool>{false, true, true, false});
+  CHECK_FALSE(parse_config(config).experts.normalized);
+  CHECK(parse_config(merged(config, {{"norm_topk_prob", true}})).experts.normalized);
+  CHECK(parse_config(config_of("MixtralForCausalLM")).experts.normalized);
+  CHECK(parse_config(config_of("MixtralForCausalLM")).experts.intermediate == 96);
+  CHECK(refusal(merged(config, {{"num_local_experts", 5}})).kind == ErrorKind::bad_input);
+  CHECK(refusal(merged(config, {{"num_experts_per_tok", 7}})).kind == ErrorKind::bad_input);
+  CHECK(refusal(merged(config, {{"num_experts", nullptr}})).text.find("num_experts") != std::string::npos);
+  CHECK(refusal(merged(config, {{"mlp_only_layers", {"a"}}})).kind == ErrorKind::bad_input);
+}
+
 TEST_CASE("every refusal names the key and the value", "[model][config]") {
   struct Case {
     json changes;
@@ -243,7 +317,8 @@ TEST_CASE("every refusal names the key and the value", "[model][config]") {
 TEST_CASE("a config of any content is parsed or refused, never worse", "[model][config][fuzz]") {
   std::vector<json> seeds{json::parse(test::read_file(test::example("tiny-llama/config.json")))};
   for (const char* name : {"llama-llama3-rope", "llama-linear-rope-biases", "qwen2-window-from-layer-1",
-                           "qwen3-biases-layer-types"})
+                           "qwen3-biases-layer-types", "phi3-longrope-long", "gemma2", "gemma3-local-rope",
+                           "gemma3-old-spelling", "mixtral", "qwen3-moe-mixed-layers"})
     seeds.push_back(
         json::parse(test::read_file(test::golden("model/" + std::string{name} + "/config.json"))));
   const std::vector<json> values{nullptr,
@@ -298,6 +373,15 @@ TEST_CASE("a config of any content is parsed or refused, never worse", "[model][
       REQUIRE(parsed.sliding_window.size() == static_cast<std::size_t>(parsed.num_layers));
       REQUIRE(parsed.num_heads % parsed.num_kv_heads == 0);
       REQUIRE(parsed.head_dim % 2 == 0);
+      REQUIRE(parsed.num_rotated() % 2 == 0);
+      REQUIRE((parsed.num_rotated() >= 2 && parsed.num_rotated() <= parsed.head_dim));
+      if (parsed.experts.count > 0) {
+        REQUIRE(parsed.experts.layers.size() == static_cast<std::size_t>(parsed.num_layers));
+        REQUIRE((parsed.experts.per_token >= 1 && parsed.experts.per_token <= parsed.experts.count));
+      }
+      if (parsed.rope.type == "longrope")
+        for (const auto* factors : {&parsed.rope.short_factor, &parsed.rope.long_factor})
+          REQUIRE(std::ssize(*factors) == parsed.num_rotated() / 2);
     } catch (const Error& error) {
       REQUIRE(std::string{error.what()}.find("config: ") == 0);
     }
