@@ -63,7 +63,8 @@ void attend(const AttentionShape& shape, std::int64_t length, ConstMatrixRef q, 
             ConstMatrixRef v, MatrixRef out) {
   const std::int64_t blocks = (length + kQueryBlock - 1) / kQueryBlock;
   const std::int64_t tasks = q.cols() / length * shape.num_heads * blocks;
-  const std::int64_t queries_per_kv_head = shape.num_heads / shape.num_kv_heads, dim = shape.head_dim;
+  const std::int64_t queries_per_kv_head = shape.num_heads / shape.num_kv_heads, dim = shape.head_dim,
+                     value_dim = shape.value_dim.value_or(dim);
   // Before the parallel region, which an exception may not leave.
   std::vector<MatrixF> scores(static_cast<std::size_t>(omp_get_max_threads()), MatrixF(length, kQueryBlock));
 #pragma omp parallel for schedule(dynamic)
@@ -72,11 +73,12 @@ void attend(const AttentionShape& shape, std::int64_t length, ConstMatrixRef q, 
     const std::int64_t head = task / blocks % shape.num_heads;
     const std::int64_t first_token = task / blocks / shape.num_heads * length;
     const std::int64_t queries = std::min(kQueryBlock, length - first_query);
-    const std::int64_t kv_row = head / queries_per_kv_head * dim;
+    const std::int64_t kv_head = head / queries_per_kv_head;
     attend_block(shape, first_query, q.block(head * dim, first_token + first_query, dim, queries),
-                 k.block(kv_row, first_token, dim, length), v.block(kv_row, first_token, dim, length),
+                 k.block(kv_head * dim, first_token, dim, length),
+                 v.block(kv_head * value_dim, first_token, value_dim, length),
                  scores[static_cast<std::size_t>(omp_get_thread_num())],
-                 out.block(head * dim, first_token + first_query, dim, queries));
+                 out.block(head * value_dim, first_token + first_query, value_dim, queries));
   }
 }
 

@@ -18,7 +18,7 @@ using nlohmann::json;
 // The BLAS counts in 32 bits. Layers are bounded far above any model, so that a corrupt count cannot ask for
 // a vector of billions of entries.
 constexpr std::int64_t kMaxExtent = std::numeric_limits<std::int32_t>::max();
-constexpr std::int64_t kMaxLayers = 65536;
+constexpr std::int64_t kMaxLayers = 65536, kMaxHeadDim = 1 << 20;
 
 template <class... Args>
 Error bad_input(fmt::format_string<Args...> format, Args&&... args) {
@@ -77,12 +77,30 @@ std::vector<double> required_factors(const ConfigReader& config, const char* key
   return list->get<std::vector<double>>();
 }
 
+void parse_latent(const ConfigReader& config, DecoderConfig& out) {
+  LatentAttention& latent = out.latent.emplace();
+  latent.q_rank = config.integer("q_lora_rank", 1, kMaxExtent).value_or(0);
+  latent.kv_rank = config.required_integer("kv_lora_rank", 1, kMaxExtent);
+  latent.rope_dim = config.required_integer("qk_rope_head_dim", 2, kMaxHeadDim);
+  latent.value_dim = config.required_integer("v_head_dim", 1, kMaxHeadDim);
+  latent.interleaved = config.boolean("rope_interleave").value_or(true);
+  out.head_dim = config.required_integer("qk_nope_head_dim", 2, kMaxHeadDim) + latent.rope_dim;
+  out.num_kv_heads = out.num_heads;
+  if (latent.rope_dim % 2 != 0 || out.head_dim % 2 != 0)
+    throw bad_input("qk_rope_head_dim {} and qk_nope_head_dim {} must be even", latent.rope_dim,
+                    out.head_dim - latent.rope_dim);
+  if (out.head_dim + latent.value_dim > kMaxExtent / out.num_heads)
+    throw bad_input("num_attention_heads {} x {} elements of a head is above {}", out.num_heads,
+                    out.head_dim + latent.value_dim, kMaxExtent);
+}
+
 void parse_sizes(const ConfigReader& config, const Family& family, DecoderConfig& out) {
   out.hidden = config.required_integer("hidden_size", 1, kMaxExtent);
   out.intermediate = config.required_integer("intermediate_size", 1, kMaxExtent);
   out.num_layers = config.required_integer("num_hidden_layers", 1, kMaxLayers);
   out.vocab = config.required_integer("vocab_size", 1, kMaxExtent);
   out.num_heads = config.required_integer("num_attention_heads", 1, kMaxExtent);
+  if (family.latent) return parse_latent(config, out);
   out.num_kv_heads = family.num_kv_heads.value_or(out.num_heads);
   if (config.mentions("num_key_value_heads"))
     out.num_kv_heads = config.integer("num_key_value_heads", 1, kMaxExtent).value_or(out.num_heads);
@@ -176,6 +194,30 @@ void parse_longrope(const ConfigReader& config, const ConfigReader& spelling, Ro
     rope.attention_factor = std::sqrt(1 + std::log(rope.factor) / std::log(rope.original_max_position));
 }
 
+double yarn_scale(double factor, double mscale) {
+  return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
+}
+
+void parse_yarn(const ConfigReader& config, const ConfigReader& spelling, RopeConfig& rope) {
+  const char* key = "original_max_position_embeddings";
+  auto original = config.integer(key, 1, kMaxExtent);
+  if (!original) original = spelling.integer(key, 1, kMaxExtent);
+  if (!original) original = config.required_integer("max_position_embeddings", 1, kMaxExtent);
+  rope.original_max_position = static_cast<double>(*original);
+  rope.factor = spelling.required_positive("factor");
+  rope.beta_fast = spelling.positive("beta_fast").value_or(rope.beta_fast);
+  rope.beta_slow = spelling.positive("beta_slow").value_or(rope.beta_slow);
+  rope.truncate = spelling.boolean("truncate").value_or(true);
+  const auto attention = spelling.positive("attention_factor"), mscale = spelling.nonzero("mscale"),
+             all_dim = spelling.nonzero("mscale_all_dim");
+  if (attention)
+    rope.attention_factor = *attention;
+  else if (mscale && all_dim)
+    rope.attention_factor = yarn_scale(rope.factor, *mscale) / yarn_scale(rope.factor, *all_dim);
+  else
+    rope.attention_factor = yarn_scale(rope.factor, 1);
+}
+
 /// `spelling` is the object of rope_scaling or rope_parameters.
 RopeConfig parse_rope_object(const ConfigReader& config, const Family& family, const ConfigReader& spelling) {
   RopeConfig rope;
@@ -206,10 +248,12 @@ RopeConfig parse_rope_object(const ConfigReader& config, const Family& family, c
   }
   if (family.longrope && rope.type == "longrope")
     parse_longrope(config, spelling, rope);
+  else if (!family.longrope && rope.type == "yarn")
+    parse_yarn(config, spelling, rope);
   else if (rope.type != "default" && rope.type != "linear" && rope.type != "llama3")
-    throw unsupported("{} is {}; known are default, linear and llama3{}",
+    throw unsupported("{} is {}; known are default, linear, llama3 and {}",
                       spelling.name(type ? "rope_type" : "type"), brief(rope.type),
-                      family.longrope ? ", and longrope" : "");
+                      family.longrope ? "longrope" : "yarn");
   return rope;
 }
 
@@ -241,6 +285,11 @@ RopeConfig parse_shared_rope(const ConfigReader& config, const Family& family, D
                           spelling.name(key.c_str()));
     parse_rotary_dim(config, family, spelling, out);
     RopeConfig rope = parse_rope_object(config, family, spelling);
+    if (out.latent && rope.type == "yarn")
+      if (const auto all_dim = spelling.nonzero("mscale_all_dim")) {
+        const double scale = yarn_scale(rope.factor, *all_dim);
+        out.attention_scale = scale * scale / std::sqrt(static_cast<double>(out.head_dim));
+      }
     for (const auto* factors : {&rope.short_factor, &rope.long_factor})
       if (rope.type == "longrope" && std::ssize(*factors) != out.num_rotated() / 2)
         throw bad_input("{} has {} factors for {} rotated elements of a head", name, factors->size(),
@@ -317,16 +366,54 @@ void parse_scales(const ConfigReader& config, const Family& family, DecoderConfi
     out.logit_softcap = softcap(config, "final_logit_softcapping", family.logit_softcap);
 }
 
+void parse_deepseek_experts(const ConfigReader& config, const ExpertsFamily& family, DecoderConfig& out) {
+  ExpertsConfig& experts = out.experts;
+  const auto refuse_other = [&](const char* key, std::string_view known) {
+    if (const auto value = config.string(key); value && *value != known)
+      throw unsupported("{} is {}; known of {} is {}", key, brief(*value), out.architecture, known);
+  };
+  refuse_other("scoring_func", family.sigmoid ? "sigmoid" : "softmax");
+  const bool greedy = !family.sigmoid && config.string("topk_method").value_or("greedy") == "greedy";
+  if (!greedy) refuse_other("topk_method", family.sigmoid ? "noaux_tc" : "group_limited_greedy");
+  if (const auto every = config.integer("moe_layer_freq", 1, kMaxExtent); every && *every != 1)
+    throw unsupported("moe_layer_freq is {}; known is 1", *every);
+  // Of DeepSeek-V2 transformers ignores the key and the model's own code does not.
+  if (!family.sigmoid && config.boolean("norm_topk_prob").value_or(false))
+    throw unsupported("norm_topk_prob is true; readers of {} disagree on what it means", out.architecture);
+  if (family.sigmoid) experts.normalized = config.boolean("norm_topk_prob").value_or(true);
+  experts.sigmoid = experts.selection_bias = family.sigmoid;
+  experts.scale = config.positive("routed_scaling_factor").value_or(family.sigmoid ? 2.5 : 1.0);
+  if (!greedy) {
+    experts.groups = config.required_integer("n_group", 1, experts.count);
+    experts.groups_per_token = config.required_integer("topk_group", 1, experts.groups);
+    experts.scores_per_group = family.sigmoid ? 2 : 1;
+    const std::int64_t size = experts.count / experts.groups;
+    if (experts.count % experts.groups != 0 || size < experts.scores_per_group)
+      throw bad_input("{} experts do not make n_group {} groups", experts.count, experts.groups);
+    if (experts.per_token > experts.groups_per_token * size)
+      throw bad_input("num_experts_per_tok {} is above topk_group {} x {} experts", experts.per_token,
+                      experts.groups_per_token, size);
+  }
+  const auto shared = config.required_integer("n_shared_experts", 1, 65536);
+  if (shared > kMaxExtent / experts.intermediate)
+    throw bad_input("n_shared_experts {} x {} is above {}", shared, experts.intermediate, kMaxExtent);
+  experts.shared_intermediate = shared * experts.intermediate;
+  const auto dense = config.integer("first_k_dense_replace", 0, kMaxExtent).value_or(family.sigmoid ? 3 : 0);
+  for (std::int64_t i = 0; i < std::min(dense, out.num_layers); ++i)
+    experts.layers[static_cast<std::size_t>(i)] = false;
+}
+
 void parse_experts(const ConfigReader& config, const Family& family, DecoderConfig& out) {
   if (!family.experts) return;
   const ExpertsFamily& names = *family.experts;
   ExpertsConfig& experts = out.experts;
   constexpr std::int64_t kMaxExperts = 65536;
-  const auto count = config.integer("num_experts", 1, kMaxExperts),
-             local = config.integer("num_local_experts", 1, kMaxExperts);
+  const char* names_of_count[] = {names.deepseek ? "n_routed_experts" : "num_experts", "num_local_experts"};
+  const auto count = config.integer(names_of_count[0], 1, kMaxExperts),
+             local = config.integer(names_of_count[1], 1, kMaxExperts);
   if (count && local && *count != *local)
-    throw bad_input("num_experts is {}, but num_local_experts is {}", *count, *local);
-  if (!count && !local) throw bad_input("neither num_experts nor num_local_experts is there");
+    throw bad_input("{} is {}, but {} is {}", names_of_count[0], *count, names_of_count[1], *local);
+  if (!count && !local) throw bad_input("neither {} nor {} is there", names_of_count[0], names_of_count[1]);
   experts.count = count ? *count : *local;
   experts.per_token = config.required_integer("num_experts_per_tok", 1, experts.count);
   experts.intermediate = config.required_integer(names.intermediate_key, 1, kMaxExtent);
@@ -337,6 +424,7 @@ void parse_experts(const ConfigReader& config, const Family& family, DecoderConf
   experts.up = names.up;
   experts.down = names.down;
   experts.layers.assign(static_cast<std::size_t>(out.num_layers), true);
+  if (names.deepseek) return parse_deepseek_experts(config, names, out);
   if (!names.has_sparse_step) return;
   const auto step = config.integer("decoder_sparse_step", 1, kMaxExtent).value_or(1);
   for (std::int64_t i = 0; i < out.num_layers; ++i)
@@ -356,7 +444,8 @@ void parse_experts(const ConfigReader& config, const Family& family, DecoderConf
 bool DecoderConfig::is_plain_dense() const {
   return !fused_qkv && !fused_gate_up && activation == Activation::silu && norm_offset == 0 &&
          !output_norms && embedding_scale == 1 && !attention_scale && !attention_softcap && !logit_softcap &&
-         !rotary_dim && !sliding_rope && experts.count == 0 && rope.type != "longrope";
+         !rotary_dim && !sliding_rope && !latent && experts.count == 0 && rope.type != "longrope" &&
+         rope.type != "yarn";
 }
 
 DecoderConfig parse_config(const json& object) {

@@ -62,6 +62,11 @@ std::optional<double> ConfigReader::positive(const char* key) const {
   return number;
 }
 
+std::optional<double> ConfigReader::nonzero(const char* key) const {
+  const nlohmann::json* value = find(key);
+  return value && *value == 0 ? std::nullopt : positive(key);
+}
+
 std::optional<bool> ConfigReader::boolean(const char* key) const {
   const nlohmann::json* value = find(key);
   if (!value) return std::nullopt;

@@ -24,6 +24,7 @@ class ConfigReader {
   // Each throws Error{bad_input} for a value of another type or outside the bounds.
   std::optional<std::int64_t> integer(const char* key, std::int64_t min, std::int64_t max) const;
   std::optional<double> positive(const char* key) const;  ///< finite and > 0
+  std::optional<double> nonzero(const char* key) const;   ///< the same, and 0 counts as absent
   std::optional<bool> boolean(const char* key) const;
   std::optional<std::string> string(const char* key) const;
 

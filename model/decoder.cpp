@@ -60,6 +60,9 @@ DecoderLayer Decoder::load_layer(std::int64_t index) const {
   if (config_.has_experts(index)) {
     layer.experts.resize(static_cast<std::size_t>(config_.experts.count));
     layer.router = load_linear(router_module(config_, index), config_.hidden, config_.experts.count, false);
+    if (config_.experts.selection_bias)
+      layer.router_bias =
+          load(router_module(config_, index) + ".e_score_correction_bias", config_.experts.count, 1);
   }
   for (const LinearSpec& spec : linear_specs(config_, index))
     layer.linear(spec.role, spec.expert) = load_linear(spec.module, spec.k.value, spec.n.value, spec.bias);
@@ -71,6 +74,11 @@ DecoderLayer Decoder::load_layer(std::int64_t index) const {
   if (config_.output_norms) {
     layer.attention_output_norm = norm(LayerNorm::attention_output);
     layer.mlp_output_norm = norm(LayerNorm::mlp_output);
+  }
+  if (config_.latent) {
+    layer.kv_a_norm = load_norm(latent_norm_tensor(index, LinearRole::kv_a), config_.latent->kv_rank);
+    if (config_.latent->q_rank > 0)
+      layer.q_a_norm = load_norm(latent_norm_tensor(index, LinearRole::q_a), config_.latent->q_rank);
   }
   if (config_.qk_norm) {
     layer.q_norm = load_norm(prefix + "self_attn.q_norm.weight", config_.head_dim);

@@ -17,9 +17,10 @@ struct Routing {
   MatrixF weights;                                                     ///< (per_token, M)
 };
 
-/// softmax over the router's outputs, then the largest. `input`: what the experts would read, (hidden, M), in
-/// windows of `length`.
-Routing route(const ExpertsConfig& config, const Linear& router, std::int64_t length, ConstMatrixRef input);
+/// Scores from the router's outputs, then the largest. `bias`: (count), for ExpertsConfig::selection_bias;
+/// `input`: what the experts would read, (hidden, M), in windows of `length`.
+Routing route(const ExpertsConfig& config, const Linear& router, const Eigen::VectorXf& bias,
+              std::int64_t length, ConstMatrixRef input);
 
 /// Tokens of one expert: their columns in ascending order, and the weights of its outputs.
 struct RoutedTokens {

@@ -30,6 +30,10 @@ struct ExpertsFamily {
   const char* intermediate_key;
   std::optional<bool> normalized = {};  ///< nullopt: "norm_topk_prob" says
   bool has_sparse_step = false;         ///< "decoder_sparse_step" and "mlp_only_layers" name the layers
+  /// DeepSeek: "n_routed_experts", "n_shared_experts", "n_group", "topk_group", "first_k_dense_replace" and
+  /// "routed_scaling_factor".
+  bool deepseek = false;
+  bool sigmoid = false;  ///< with a bias for the choice, and groups rated by their best two scores
 };
 
 struct Family {
@@ -61,6 +65,7 @@ struct Family {
   bool logit_softcap_key = false;                ///< "final_logit_softcapping" is heeded
   std::optional<double> logit_softcap = {};      ///< without the key
   std::optional<ExpertsFamily> experts = {};
+  bool latent = false;  ///< multi-head latent attention
 };
 
 // What is absent from a config means here what it means in transformers.
@@ -155,6 +160,31 @@ inline constexpr std::array kFamilies{
                                     .down = "down_proj",
                                     .intermediate_key = "moe_intermediate_size",
                                     .has_sparse_step = true}},
+    Family{.architecture = "DeepseekV2ForCausalLM",
+           .model_type = "deepseek_v2",
+           .qkv_bias = BiasRule::config_key,
+           .o_bias = BiasRule::config_key,
+           .mlp_bias = BiasRule::config_key,
+           .experts = ExpertsFamily{.block = "mlp",
+                                    .gate = "gate_proj",
+                                    .up = "up_proj",
+                                    .down = "down_proj",
+                                    .intermediate_key = "moe_intermediate_size",
+                                    .normalized = false,
+                                    .deepseek = true},
+           .latent = true},
+    Family{.architecture = "DeepseekV3ForCausalLM",
+           .model_type = "deepseek_v3",
+           .qkv_bias = BiasRule::config_key,
+           .o_bias = BiasRule::config_key,
+           .experts = ExpertsFamily{.block = "mlp",
+                                    .gate = "gate_proj",
+                                    .up = "up_proj",
+                                    .down = "down_proj",
+                                    .intermediate_key = "moe_intermediate_size",
+                                    .deepseek = true,
+                                    .sigmoid = true},
+           .latent = true},
 };
 
 }  // namespace mpk

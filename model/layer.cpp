@@ -10,6 +10,8 @@
 namespace mpk {
 namespace {
 
+constexpr float kLatentNormEps = 1e-6f;  // whatever rms_norm_eps says, as in transformers
+
 /// out <- f(gate) * up, with gate above up in `gate_up`.
 template <class F>
 void gate_by(ConstMatrixRef gate_up, MatrixF& out, F f) {
@@ -40,8 +42,14 @@ Linear& DecoderLayer::linear(LinearRole role, std::int64_t expert) {
     return expert < 0 ? of_layer : experts[static_cast<std::size_t>(expert)].*of_expert;
   };
   switch (role) {
+    case LinearRole::q_a:
+      return q_a;
     case LinearRole::q:
       return q;
+    case LinearRole::kv_a:
+      return kv_a;
+    case LinearRole::kv_b:
+      return kv_b;
     case LinearRole::k:
       return k;
     case LinearRole::v:
@@ -59,7 +67,7 @@ Linear& DecoderLayer::linear(LinearRole role, std::int64_t expert) {
 }
 
 std::vector<Linear*> DecoderLayer::linears() {
-  std::vector<Linear*> all{&q, &k, &v, &o, &gate, &up, &down};
+  std::vector<Linear*> all{&q_a, &q, &kv_a, &kv_b, &k, &v, &o, &gate, &up, &down};
   for (Expert& expert : experts) all.insert(all.end(), {&expert.gate, &expert.up, &expert.down});
   std::erase_if(all, [](const Linear* linear) { return linear->weight.size() == 0; });
   return all;
@@ -72,11 +80,18 @@ std::vector<LinearGroup> linear_groups(const DecoderConfig& config, DecoderLayer
     std::erase_if(linears, [](const Linear* linear) { return linear->weight.size() == 0; });
     return linears;
   };
-  std::vector<LinearGroup> groups{{Stage::qkv, -1, present({&layer.q, &layer.k, &layer.v})},
-                                  {Stage::o, -1, {&layer.o}, added}};
-  if (layer.experts.empty()) {
+  std::vector<LinearGroup> groups;
+  if (config.latent && config.latent->q_rank > 0) {
+    groups.push_back({Stage::qkv, -1, {&layer.q_a, &layer.kv_a}});
+    groups.push_back({Stage::latent_q, -1, {&layer.q}});
+  } else {
+    groups.push_back({Stage::qkv, -1, present({&layer.q, &layer.kv_a, &layer.k, &layer.v})});
+  }
+  if (config.latent) groups.push_back({Stage::latent_kv, -1, {&layer.kv_b}});
+  groups.push_back({Stage::o, -1, {&layer.o}, added});
+  if (layer.down.weight.size() > 0) {
     groups.push_back({Stage::gate_up, -1, present({&layer.gate, &layer.up})});
-    groups.push_back({Stage::down, -1, {&layer.down}, added});
+    groups.push_back({Stage::down, -1, {&layer.down}, added && layer.experts.empty()});
   }
   for (std::size_t i = 0; i < layer.experts.size(); ++i) {
     Expert& expert = layer.experts[i];
@@ -110,11 +125,8 @@ void LayerStages::position_heads(const Eigen::VectorXf& norm, MatrixRef heads) c
     }
 }
 
-void LayerStages::attention(ConstMatrixRef input, MatrixF& out) {
-  const std::int64_t heads = config_.num_heads * config_.head_dim,
-                     kv_heads = config_.num_kv_heads * config_.head_dim, tokens = input.cols();
-  qkv_.resize(heads + 2 * kv_heads, tokens);
-  auto q = qkv_.topRows(heads), k = qkv_.middleRows(heads, kv_heads), v = qkv_.bottomRows(kv_heads);
+/// q, k, v are the rows of qkv_.
+void LayerStages::project(ConstMatrixRef input, MatrixRef q, MatrixRef k, MatrixRef v) {
   if (config_.fused_qkv) {
     apply(layer_.q, length_, input, qkv_);
   } else {
@@ -124,11 +136,76 @@ void LayerStages::attention(ConstMatrixRef input, MatrixF& out) {
   }
   position_heads(layer_.q_norm, q);
   position_heads(layer_.k_norm, k);
+}
+
+void LayerStages::latent_q(ConstMatrixRef input, MatrixF& out) const {
+  out.resize(config_.latent->q_rank, input.cols());
+  apply(layer_.q_a, length_, input, out);
+  rms_norm(out, layer_.q_a_norm, kLatentNormEps, out);
+}
+
+void LayerStages::latent_kv(ConstMatrixRef input, MatrixF& out) const {
+  MatrixF compressed;
+  compress_kv(input, compressed, out);
+}
+
+/// compressed: what kv_a makes; latent: its normed part, input of kv_b.
+void LayerStages::compress_kv(ConstMatrixRef input, MatrixF& compressed, MatrixF& latent) const {
+  compressed.resize(config_.latent->kv_rank + config_.latent->rope_dim, input.cols());
+  apply(layer_.kv_a, length_, input, compressed);
+  rms_norm(compressed.topRows(config_.latent->kv_rank), layer_.kv_a_norm, kLatentNormEps, latent);
+}
+
+void LayerStages::rotate_last(float* head, std::int64_t position) const {
+  float* rotated = head + config_.head_dim - config_.latent->rope_dim;
+  if (config_.latent->interleaved)
+    rope_.rotate_neighbours(rotated, position);
+  else
+    rope_.rotate(rotated, position);
+}
+
+void LayerStages::project_latent(ConstMatrixRef input, MatrixRef q, MatrixRef k, MatrixRef v) const {
+  MatrixF latent, compressed;
+  if (config_.latent->q_rank > 0) {
+    latent_q(input, latent);
+    apply(layer_.q, length_, latent, q);
+  } else {
+    apply(layer_.q, length_, input, q);
+  }
+  compress_kv(input, compressed, latent);
+  MatrixF keys_and_values(layer_.kv_b.weight.cols(), input.cols());
+  apply(layer_.kv_b, length_, latent, keys_and_values);
+  const std::int64_t dim = config_.head_dim, rotated = config_.latent->rope_dim, plain = dim - rotated;
+  const std::int64_t value_dim = config_.value_dim();
+#pragma omp parallel for schedule(static)
+  for (Eigen::Index token = 0; token < input.cols(); ++token)
+    for (std::int64_t head = 0; head < config_.num_heads; ++head) {
+      const auto made = keys_and_values.col(token).segment(head * (plain + value_dim), plain + value_dim);
+      auto key = k.col(token).segment(head * dim, dim);
+      key.head(plain) = made.head(plain);
+      key.tail(rotated) = compressed.col(token).tail(rotated);
+      v.col(token).segment(head * value_dim, value_dim) = made.tail(value_dim);
+      rotate_last(key.data(), token % length_);
+      rotate_last(q.col(token).data() + head * dim, token % length_);
+    }
+}
+
+void LayerStages::attention(ConstMatrixRef input, MatrixF& out) {
+  const std::int64_t heads = config_.num_heads * config_.head_dim,
+                     kv_heads = config_.num_kv_heads * config_.head_dim, tokens = input.cols();
+  const std::int64_t values = config_.num_kv_heads * config_.value_dim();
+  qkv_.resize(heads + kv_heads + values, tokens);
+  auto q = qkv_.topRows(heads), k = qkv_.middleRows(heads, kv_heads), v = qkv_.bottomRows(values);
+  if (config_.latent)
+    project_latent(input, q, k, v);
+  else
+    project(input, q, k, v);
   const AttentionShape shape{
       config_.num_heads,       config_.num_kv_heads,
       config_.head_dim,        config_.sliding_window[static_cast<std::size_t>(layer_.index)],
-      config_.attention_scale, config_.attention_softcap};
-  out.resize(heads, tokens);
+      config_.attention_scale, config_.attention_softcap,
+      config_.value_dim()};
+  out.resize(config_.num_heads * config_.value_dim(), tokens);
   attend(shape, length_, q, k, v, out);
 }
 
@@ -156,7 +233,7 @@ void LayerStages::mlp_input(ConstMatrixRef x, MatrixF& out) const {
 }
 
 void LayerStages::activation(ConstMatrixRef input, MatrixF& out) {
-  const std::int64_t width = config_.intermediate;
+  const std::int64_t width = layer_.down.weight.rows();
   gate_up_.resize(2 * width, input.cols());
   if (config_.fused_gate_up) {
     apply(layer_.gate, length_, input, gate_up_);
@@ -172,7 +249,7 @@ void LayerStages::add_mlp(ConstMatrixRef activated, MatrixRef x) const {
 }
 
 Routing LayerStages::route(ConstMatrixRef input) const {
-  return mpk::route(config_.experts, layer_.router, length_, input);
+  return mpk::route(config_.experts, layer_.router, layer_.router_bias, length_, input);
 }
 
 void LayerStages::expert_activation(std::int64_t index, std::span<const Eigen::Index> edges,
@@ -211,7 +288,8 @@ void LayerStages::add_experts(ConstMatrixRef input, MatrixRef x, const InputObse
 std::int64_t windows_per_chunk(const DecoderConfig& config, std::int64_t length) {
   constexpr std::int64_t kMaxTokens = 4096, kMaxBytes = std::int64_t{1} << 29;
   const std::int64_t heads = config.num_heads + 2 * config.num_kv_heads;
-  const std::int64_t width = std::max(config.intermediate, config.experts.intermediate);
+  const std::int64_t width =
+      std::max({config.intermediate, config.experts.intermediate, config.experts.shared_intermediate});
   const std::int64_t floats_per_token = config.hidden + 2 * heads * config.head_dim + 2 * width;
   const std::int64_t tokens = std::min(kMaxTokens, kMaxBytes / 4 / floats_per_token);
   return std::max<std::int64_t>(1, tokens / length);
@@ -232,20 +310,30 @@ void forward_layer(const DecoderConfig& config, const DecoderLayer& layer, std::
   for (std::int64_t first = 0; first < x.cols(); first += chunk) {
     auto state = x.middleCols(first, std::min(chunk, x.cols() - first));
     stages.attention_input(state, input);
-    show({&layer.q, &layer.k, &layer.v}, input);
+    if (observe && config.latent) {
+      const bool q_is_compressed = config.latent->q_rank > 0;
+      show({q_is_compressed ? &layer.q_a : &layer.q, &layer.kv_a}, input);
+      if (q_is_compressed) {
+        stages.latent_q(input, heads);
+        show({&layer.q}, heads);
+      }
+      stages.latent_kv(input, heads);
+      show({&layer.kv_b}, heads);
+    } else {
+      show({&layer.q, &layer.k, &layer.v}, input);
+    }
     stages.attention(input, heads);
     show({&layer.o}, heads);
     stages.add_attention(heads, state);
 
     stages.mlp_input(state, input);
-    if (stages.has_experts()) {
-      stages.add_experts(input, state, observe);
-      continue;
+    if (stages.has_mlp()) {
+      show({&layer.gate, &layer.up}, input);
+      stages.activation(input, activated);
+      show({&layer.down}, activated);
+      stages.add_mlp(activated, state);
     }
-    show({&layer.gate, &layer.up}, input);
-    stages.activation(input, activated);
-    show({&layer.down}, activated);
-    stages.add_mlp(activated, state);
+    if (stages.has_experts()) stages.add_experts(input, state, observe);
   }
 }
 

@@ -22,15 +22,18 @@ struct Expert {
 struct DecoderLayer {
   std::int64_t index = 0;
   /// With fused_qkv q has the outputs of all three, and k and v are empty; with fused_gate_up gate of both,
-  /// and up is empty. A layer with experts has no gate, up and down of its own.
-  Linear q, k, v, o, gate, up, down;
+  /// and up is empty. With latent attention there is no k and v (linear_specs.hpp). In a layer with experts
+  /// gate, up and down are the network beside them, or empty.
+  Linear q_a, q, kv_a, kv_b, k, v, o, gate, up, down;
   Linear router;                ///< empty without experts
+  Eigen::VectorXf router_bias;  ///< ExpertsConfig::selection_bias, (experts.count), or empty
   std::vector<Expert> experts;  ///< empty without
   // Norms, what they multiply by (DecoderConfig::norm_offset is in them). (hidden):
   Eigen::VectorXf input_norm;                              ///< of what q, k and v read
   Eigen::VectorXf post_attention_norm;                     ///< of what gate and up, or the experts, read
   Eigen::VectorXf attention_output_norm, mlp_output_norm;  ///< of what o and down make, or empty
-  Eigen::VectorXf q_norm, k_norm;                          ///< (head_dim), or empty
+  Eigen::VectorXf q_a_norm, kv_a_norm;  ///< of latent attention: (q_rank), (kv_rank), or empty
+  Eigen::VectorXf q_norm, k_norm;       ///< (head_dim), or empty
 
   Linear& linear(LinearRole role, std::int64_t expert);
   /// The linears that linear_specs() names, in its order.
@@ -39,7 +42,8 @@ struct DecoderLayer {
 
 /// Linears that read a common input.
 struct LinearGroup {
-  enum class Stage { qkv, o, gate_up, down };
+  /// latent_q and latent_kv: q and kv_b of latent attention.
+  enum class Stage { qkv, latent_q, latent_kv, o, gate_up, down };
   Stage stage;
   std::int64_t expert = -1;  ///< reads the tokens that are routed to it; -1: reads all tokens
   std::vector<Linear*> linears;
@@ -61,22 +65,28 @@ using InputObserver = std::function<void(std::span<const Linear* const> linears,
 ///     x -> attention_input -> [q k v] -> attention -> [o] -> add_attention -> x
 ///     x -> mlp_input    -> [gate up]  -> activation -> [down] -> add_mlp   -> x
 ///
+/// With latent attention latent_q and latent_kv make the inputs of q and kv_b out of that of [q_a kv_a], and
+/// attention does so again.
+///
 /// A caller may change the linears in brackets before the stage that uses them runs, and may call a stage for
-/// all its windows, some at a time, before the next. In a layer with experts add_experts stands for the
-/// stages after mlp_input.
+/// all its windows, some at a time, before the next. In a layer with experts add_experts comes after
+/// mlp_input and, if has_mlp(), add_mlp.
 class LayerStages {
  public:
   /// Both must outlive this object.
   LayerStages(const DecoderConfig& config, const DecoderLayer& layer, std::int64_t length);
 
   void attention_input(ConstMatrixRef x, MatrixF& out) const;   ///< input of q, k, v: (hidden, M)
-  void attention(ConstMatrixRef input, MatrixF& out);           ///< input of o: (num_heads * head_dim, M)
+  void latent_q(ConstMatrixRef input, MatrixF& out) const;      ///< (latent->q_rank, M)
+  void latent_kv(ConstMatrixRef input, MatrixF& out) const;     ///< (latent->kv_rank, M)
+  void attention(ConstMatrixRef input, MatrixF& out);           ///< input of o: (num_heads * value_dim(), M)
   void add_attention(ConstMatrixRef heads, MatrixRef x) const;  ///< x += o(heads)
   void mlp_input(ConstMatrixRef x, MatrixF& out) const;         ///< input of gate, up: (hidden, M)
   void activation(ConstMatrixRef input, MatrixF& out);          ///< input of down: (intermediate, M)
   void add_mlp(ConstMatrixRef activated, MatrixRef x) const;    ///< x += down(activated)
 
   bool has_experts() const { return !layer_.experts.empty(); }
+  bool has_mlp() const { return layer_.down.weight.size() > 0; }
   Routing route(ConstMatrixRef input) const;  ///< input: what mlp_input made
   /// Input of an expert's down, (experts.intermediate, m), for some tokens' `input` (hidden, m) with the
   /// edges of their windows.
@@ -86,6 +96,10 @@ class LayerStages {
   void add_experts(ConstMatrixRef input, MatrixRef x, const InputObserver& observe = {});
 
  private:
+  void project(ConstMatrixRef input, MatrixRef q, MatrixRef k, MatrixRef v);
+  void project_latent(ConstMatrixRef input, MatrixRef q, MatrixRef k, MatrixRef v) const;
+  void compress_kv(ConstMatrixRef input, MatrixF& compressed, MatrixF& latent) const;
+  void rotate_last(float* head, std::int64_t position) const;
   void position_heads(const Eigen::VectorXf& norm, MatrixRef heads) const;
   void add_output(const Linear& linear, const Eigen::VectorXf& norm, ConstMatrixRef input, MatrixRef x) const;
   void add_normed(MatrixF& out, const Eigen::VectorXf& norm, MatrixRef x) const;

@@ -9,19 +9,33 @@ void add_attention(const DecoderConfig& config, const std::string& prefix, std::
   const std::int64_t heads = config.num_heads * config.head_dim,
                      kv_heads = config.num_kv_heads * config.head_dim;
   const K hidden{config.hidden};
-  if (config.fused_qkv) {
+  if (config.latent) {
+    const LatentAttention& latent = *config.latent;
+    if (latent.q_rank > 0) {
+      specs.push_back({prefix + "q_a_proj", hidden, N{latent.q_rank}, config.qkv_bias, LinearRole::q_a});
+      specs.push_back({prefix + "q_b_proj", K{latent.q_rank}, N{heads}, false, LinearRole::q});
+    } else {
+      specs.push_back({prefix + "q_proj", hidden, N{heads}, false, LinearRole::q});
+    }
+    specs.push_back({prefix + "kv_a_proj_with_mqa", hidden, N{latent.kv_rank + latent.rope_dim},
+                     config.qkv_bias, LinearRole::kv_a});
+    const std::int64_t key_and_value = config.head_dim - latent.rope_dim + latent.value_dim;
+    specs.push_back({prefix + "kv_b_proj", K{latent.kv_rank}, N{config.num_heads * key_and_value}, false,
+                     LinearRole::kv_b});
+  } else if (config.fused_qkv) {
     specs.push_back({prefix + "qkv_proj", hidden, N{heads + 2 * kv_heads}, config.qkv_bias, LinearRole::q});
   } else {
     specs.push_back({prefix + "q_proj", hidden, N{heads}, config.qkv_bias, LinearRole::q});
     specs.push_back({prefix + "k_proj", hidden, N{kv_heads}, config.qkv_bias, LinearRole::k});
     specs.push_back({prefix + "v_proj", hidden, N{kv_heads}, config.qkv_bias, LinearRole::v});
   }
-  specs.push_back({prefix + "o_proj", K{heads}, N{config.hidden}, config.o_bias, LinearRole::o});
+  specs.push_back({prefix + "o_proj", K{config.num_heads * config.value_dim()}, N{config.hidden},
+                   config.o_bias, LinearRole::o});
 }
 
-void add_mlp(const DecoderConfig& config, const std::string& prefix, std::vector<LinearSpec>& specs) {
+void add_mlp(const DecoderConfig& config, const std::string& prefix, std::int64_t width,
+             std::vector<LinearSpec>& specs) {
   const K hidden{config.hidden};
-  const std::int64_t width = config.intermediate;
   if (config.fused_gate_up) {
     specs.push_back({prefix + "gate_up_proj", hidden, N{2 * width}, config.mlp_bias, LinearRole::gate});
   } else {
@@ -34,6 +48,8 @@ void add_mlp(const DecoderConfig& config, const std::string& prefix, std::vector
 void add_experts(const DecoderConfig& config, const std::string& layer, std::vector<LinearSpec>& specs) {
   const ExpertsConfig& experts = config.experts;
   const K hidden{config.hidden}, width{experts.intermediate};
+  if (experts.shared_intermediate > 0)
+    add_mlp(config, layer + experts.block + ".shared_experts.", experts.shared_intermediate, specs);
   for (std::int64_t i = 0; i < experts.count; ++i) {
     const std::string prefix = fmt::format("{}{}.experts.{}.", layer, experts.block, i);
     specs.push_back({prefix + experts.gate, hidden, N{width.value}, false, LinearRole::gate, i});
@@ -51,7 +67,7 @@ std::vector<LinearSpec> linear_specs(const DecoderConfig& config, std::int64_t l
   if (config.has_experts(layer))
     add_experts(config, prefix, specs);
   else
-    add_mlp(config, prefix + "mlp.", specs);
+    add_mlp(config, prefix + "mlp.", config.intermediate, specs);
   return specs;
 }
 
@@ -70,6 +86,11 @@ std::string norm_tensor(const DecoderConfig& config, std::int64_t layer, LayerNo
     return "";
   };
   return fmt::format("model.layers.{}.{}.weight", layer, name());
+}
+
+std::string latent_norm_tensor(std::int64_t layer, LinearRole role) {
+  return fmt::format("model.layers.{}.self_attn.{}_layernorm.weight", layer,
+                     role == LinearRole::q_a ? "q_a" : "kv_a");
 }
 
 std::string router_module(const DecoderConfig& config, std::int64_t layer) {

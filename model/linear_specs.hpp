@@ -11,8 +11,11 @@
 namespace mpk {
 
 /// What a linear does. With DecoderConfig::fused_qkv the one in the place of q has the outputs of q, k and v
-/// side by side, and there is no k and v; with fused_gate_up likewise gate and up.
-enum class LinearRole { q, k, v, o, gate, up, down };
+/// side by side, and there is no k and v; with fused_gate_up likewise gate and up. With latent attention
+/// there is no k and v either: kv_a makes the short vector of keys and values and the rotated part of the
+/// keys, kv_b the rest of the keys and the values, head by head, and q reads what q_a makes, if that is
+/// there.
+enum class LinearRole { q_a, q, kv_a, kv_b, k, v, o, gate, up, down };
 
 struct LinearSpec {
   std::string module;  ///< "model.layers.0.self_attn.q_proj"
@@ -23,14 +26,17 @@ struct LinearSpec {
   std::int64_t expert = -1;  ///< of the routed experts; -1: every token passes
 };
 
-/// All that can be quantized, in the order q, k, v, o, gate, up, down; in a layer with experts gate, up and
-/// down of each.
+/// All that can be quantized, in the order of LinearRole; in a layer with experts gate, up and down of the
+/// network beside them, if there is one, and then of each.
 std::vector<LinearSpec> linear_specs(const DecoderConfig& config, std::int64_t layer);
 
 /// The norms of a decoder layer: of what q, k and v read, of what gate and up read, and with
 /// DecoderConfig::output_norms of what o and down make.
 enum class LayerNorm { attention_input, mlp_input, attention_output, mlp_output };
 std::string norm_tensor(const DecoderConfig& config, std::int64_t layer, LayerNorm norm);
+
+/// Norms of the vectors that q_a and kv_a make.
+std::string latent_norm_tensor(std::int64_t layer, LinearRole role);
 
 /// The linear whose outputs rate the experts for each token, (hidden, experts.count); never quantized.
 std::string router_module(const DecoderConfig& config, std::int64_t layer);

@@ -1,5 +1,6 @@
 #include "model/rope.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -21,6 +22,28 @@ float llama3_frequency(const RopeConfig& config, float frequency) {
   return (1.0f - smooth) * frequency / factor + smooth * frequency;
 }
 
+/// The element of a head that turns `turns` times in the original context.
+double yarn_element(const RopeConfig& config, std::int64_t dim, double turns) {
+  return static_cast<double>(dim) * std::log(config.original_max_position / (turns * 2 * std::numbers::pi)) /
+         (2 * std::log(config.theta));
+}
+
+/// YaRN: elements that turn often in the original context turn as before, slow ones `factor` times slower.
+float yarn_frequency(const RopeConfig& config, std::int64_t dim, Eigen::Index element, float frequency) {
+  double low = yarn_element(config, dim, config.beta_fast),
+         high = yarn_element(config, dim, config.beta_slow);
+  if (config.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, static_cast<double>(dim - 1));
+  if (low == high) high += 0.001;
+  const double ramp = (static_cast<double>(element) - low) / (high - low);
+  const auto slow = static_cast<float>(std::clamp(ramp, 0.0, 1.0));
+  return frequency / static_cast<float>(config.factor) * slow + frequency * (1.0f - slow);
+}
+
 }  // namespace
 
 Eigen::VectorXf inverse_frequencies(const RopeConfig& config, std::int64_t dim, std::int64_t length) {
@@ -34,6 +57,8 @@ Eigen::VectorXf inverse_frequencies(const RopeConfig& config, std::int64_t dim, 
       frequency /= static_cast<float>(config.factor);
     else if (config.type == "llama3")
       frequency = llama3_frequency(config, frequency);
+    else if (config.type == "yarn")
+      frequency = yarn_frequency(config, dim, i, frequency);
     else if (config.type == "longrope")
       frequency = 1.0f / (static_cast<float>(factors.at(static_cast<std::size_t>(i))) *
                           std::pow(static_cast<float>(config.theta), exponent));
@@ -65,6 +90,16 @@ void RopeTable::rotate(float* head, std::int64_t position) const {
     const float a = head[i], b = head[i + half];
     head[i] = a * cos[i] - b * sin[i];
     head[i + half] = b * cos[i] + a * sin[i];
+  }
+}
+
+void RopeTable::rotate_neighbours(float* head, std::int64_t position) const {
+  const float* cos = cos_.col(position).data();
+  const float* sin = sin_.col(position).data();
+  for (Eigen::Index i = 0; i < cos_.rows(); ++i) {
+    const float a = head[2 * i], b = head[2 * i + 1];
+    head[2 * i] = a * cos[i] - b * sin[i];
+    head[2 * i + 1] = b * cos[i] + a * sin[i];
   }
 }
 

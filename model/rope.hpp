@@ -16,6 +16,8 @@ class RopeTable {
 
   /// Turns the first dim elements of one head at `position` of its window.
   void rotate(float* head, std::int64_t position) const;
+  /// The same where element 2 i turns with element 2 i + 1.
+  void rotate_neighbours(float* head, std::int64_t position) const;
 
  private:
   MatrixF cos_, sin_;  ///< (dim / 2, length)

@@ -65,10 +65,17 @@ Producer producer_of(DecoderLayer& layer, const DecoderConfig& config, const Lin
       if (!group.reads_all_tokens()) return {&layer.experts[static_cast<std::size_t>(group.expert)].up};
       return config.fused_gate_up ? Producer{&layer.gate, config.intermediate} : Producer{&layer.up};
     case LinearGroup::Stage::qkv:
+    case LinearGroup::Stage::latent_q:
+    case LinearGroup::Stage::latent_kv:
     case LinearGroup::Stage::gate_up:
       break;
   }
   return {};
+}
+
+bool is_foldable_with_latent(const LinearGroup& group) {
+  return group.stage == LinearGroup::Stage::qkv || group.stage == LinearGroup::Stage::gate_up ||
+         group.stage == LinearGroup::Stage::down;
 }
 
 void divide(const Producer& producer, const Eigen::VectorXf& scales, FoldedScales& folded) {
@@ -88,10 +95,12 @@ FoldedLayer fold_awq_scales(DecoderLayer& layer, const DecoderConfig& config, co
   const std::vector<LinearGroup> groups = linear_groups(config, layer);
   for (std::size_t i = 0; i < groups.size(); ++i) {
     const LinearGroup& group = groups[i];
+    if (config.latent && !is_foldable_with_latent(group)) continue;
     const Producer producer = producer_of(layer, config, group);
     if (producer.linear && (!scheme_of(producer.linear->module) || producer.linear->bias.size() > 0))
       continue;
-    if (!producer.linear && !group.reads_all_tokens()) continue;
+    // The router, and the experts, read what the norm before them makes.
+    if (!producer.linear && group.stage == LinearGroup::Stage::gate_up && !layer.experts.empty()) continue;
     std::vector<AwqLayer> trials;
     for (const Linear* linear : group.linears)
       if (const auto scheme = scheme_of(linear->module)) trials.push_back({&linear->weight, *scheme});

@@ -6,7 +6,7 @@
 //
 // A query head reads the values of a key-value head that others read as well: o's inputs of one value channel
 // share a scale. Nothing is folded through a linear with a bias or one that is not quantized, nor through the
-// norm before experts, which their router reads as it is.
+// norm before experts, which their router reads as it is, nor inside latent attention.
 
 #include <cstdint>
 #include <functional>

@@ -182,7 +182,8 @@ void LayerCalibration::by_groups(DecoderLayer& layer, Activations& activations, 
   for (const LinearGroup& group : linear_groups(config_, layer)) {
     InputStatistics seen;
     visit(group, streams, columns, seen, [&](Eigen::Index begin, Eigen::Index count) {
-      if (group.stage != LinearGroup::Stage::down || !streams.of_float || is_last(layer)) return;
+      const bool is_end = group.stage == LinearGroup::Stage::down && layer.experts.empty();
+      if (!is_end || !streams.of_float || is_last(layer)) return;
       Timer timer{seconds_.forward};
       streams.of_float->finish_at_once(begin, count);
     });

@@ -12,6 +12,14 @@ const MatrixF& LayerStream::input(LinearGroup::Stage stage, Eigen::Index begin, 
     case LinearGroup::Stage::qkv:
       stages_.attention_input(state, normed_);
       return normed_;
+    case LinearGroup::Stage::latent_q:
+      stages_.attention_input(state, normed_);
+      stages_.latent_q(normed_, result_);
+      return result_;
+    case LinearGroup::Stage::latent_kv:
+      stages_.attention_input(state, normed_);
+      stages_.latent_kv(normed_, result_);
+      return result_;
     case LinearGroup::Stage::o:
       stages_.attention_input(state, normed_);
       stages_.attention(normed_, result_);
@@ -35,9 +43,11 @@ void LayerStream::end_attention(Eigen::Index begin, Eigen::Index count) {
 void LayerStream::finish(Eigen::Index begin, Eigen::Index count) {
   auto state = x_.middleCols(begin, count);
   stages_.mlp_input(state, normed_);
-  if (stages_.has_experts()) return stages_.add_experts(normed_, state);
-  stages_.activation(normed_, result_);
-  stages_.add_mlp(result_, state);
+  if (stages_.has_mlp()) {
+    stages_.activation(normed_, result_);
+    stages_.add_mlp(result_, state);
+  }
+  if (stages_.has_experts()) stages_.add_experts(normed_, state);
 }
 
 void LayerStream::finish_at_once(Eigen::Index begin, Eigen::Index count) {

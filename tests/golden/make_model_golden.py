@@ -54,8 +54,28 @@ GEMMA = dict(head_dim=16, query_pre_attn_scalar=24, num_hidden_layers=3, hidden_
              vocab_size=61, pad_token_id=None)
 EXPERTS = dict(hidden_size=32, intermediate_size=24, num_hidden_layers=3, vocab_size=61, num_experts_per_tok=3)
 
+LATENT = dict(EXPERTS, kv_lora_rank=12, qk_rope_head_dim=6, qk_nope_head_dim=10, v_head_dim=14, n_routed_experts=8,
+              moe_intermediate_size=20, num_key_value_heads=4)
+
 # name: (config class, options, dtype on disk, edit of the saved config.json)
 MODELS = {
+    "qwen2-yarn": (
+        transformers.Qwen2Config,
+        dict(vocab_size=61, rope_parameters=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, beta_fast=6.0,
+                                                 original_max_position_embeddings=48)),
+        torch.bfloat16, None),
+    "deepseek-v2-groups": (
+        transformers.DeepseekV2Config,
+        dict(LATENT, q_lora_rank=None, n_shared_experts=2, n_group=4, topk_group=2, topk_method="group_limited_greedy",
+             first_k_dense_replace=1, routed_scaling_factor=1.7, norm_topk_prob=False, rms_norm_eps=1e-4),
+        torch.bfloat16, None),
+    "deepseek-v3-yarn": (
+        transformers.DeepseekV3Config,
+        dict(LATENT, q_lora_rank=18, n_shared_experts=1, n_group=4, topk_group=2, first_k_dense_replace=1,
+             norm_topk_prob=True, routed_scaling_factor=1.3, attention_bias=True, num_hidden_layers=2,
+             rope_parameters=dict(rope_type="yarn", rope_theta=1000.0, factor=4.0, mscale=1.0, mscale_all_dim=0.7,
+                                  beta_fast=6, beta_slow=1, original_max_position_embeddings=48)),
+        torch.bfloat16, None),
     # partial rotation: int(12 * 0.85) = 10 of 12 elements; the windows are longer than what it was trained for
     "phi3-longrope-long": (
         transformers.Phi3Config,
@@ -166,6 +186,9 @@ def make_random(name, config_class, options, dtype, edit):
     model_config = config_class(**{**SIZES, **options})
     model = transformers.AutoModelForCausalLM.from_config(model_config)
     randomize(model)
+    for buffer_name, buffer in model.named_buffers():
+        if "e_score_correction_bias" in buffer_name:
+            buffer.copy_(0.2 * torch.randn_like(buffer))
     model.to(dtype).save_pretrained(directory)
     (directory / "generation_config.json").unlink(missing_ok=True)
     config = json.loads((directory / "config.json").read_text())

@@ -32,6 +32,14 @@ json config_of(const std::string& architecture) {
           {"num_experts", 6},
           {"num_experts_per_tok", 2},
           {"moe_intermediate_size", 24},
+          {"n_routed_experts", 6},
+          {"n_shared_experts", 1},
+          {"n_group", 2},
+          {"topk_group", 1},
+          {"kv_lora_rank", 20},
+          {"qk_rope_head_dim", 6},
+          {"qk_nope_head_dim", 10},
+          {"v_head_dim", 12},
           {"rms_norm_eps", 1e-5}};
 }
 
@@ -67,7 +75,7 @@ TEST_CASE("every family reads the sizes", "[model][config]") {
     CHECK(config.num_layers == 3);
     CHECK(config.vocab == 128);
     CHECK(config.num_heads == 4);
-    CHECK(config.num_kv_heads == 2);
+    CHECK(config.num_kv_heads == (family.latent ? 4 : 2));
     CHECK(config.head_dim == family.head_dim.value_or(16));
     CHECK(config.norm_eps == 1e-5);
     CHECK_FALSE(config.tied_embeddings);
@@ -285,7 +293,9 @@ TEST_CASE("every refusal names the key and the value", "[model][config]") {
       {{{"attention_bias", "no"}}, bad, {"attention_bias", "\"no\""}},
       {{{"rope_theta", -1}}, bad, {"rope_theta is -1"}},
       {{{"rope_scaling", 2}}, bad, {"rope_scaling is 2", "an object"}},
-      {{{"rope_scaling", {{"type", "yarn"}, {"factor", 2}}}}, unsupported, {"rope_scaling.type", "yarn"}},
+      {{{"rope_scaling", {{"type", "dynamic"}, {"factor", 2}}}},
+       unsupported,
+       {"rope_scaling.type", "dynamic"}},
       {{{"rope_scaling", {{"type", "linear"}}}}, bad, {"rope_scaling.factor is missing"}},
       {{{"rope_scaling", {{"type", "linear"}, {"rope_type", "llama3"}}}}, bad, {"linear", "llama3"}},
       {{{"rope_theta", 1}, {"rope_parameters", {{"rope_theta", 2}}}},

@@ -120,6 +120,6 @@ TEST_CASE("linear scaling divides every frequency, an unknown one is refused", "
   config.type = "linear";
   config.factor = 4.0;
   CHECK(inverse_frequencies(config, 32) == plain / 4.0f);
-  config.type = "yarn";
+  config.type = "dynamic";
   CHECK_THROWS_AS(inverse_frequencies(config, 32), Error);
 }
