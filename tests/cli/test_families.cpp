@@ -40,6 +40,23 @@ TinyModel model_of(const std::string& architecture) {
       {"Gemma2ForCausalLM", {{"sliding_window", 12}, {"query_pre_attn_scalar", 48}}},
       {"Gemma3ForCausalLM", {{"sliding_window", 12}, {"sliding_window_pattern", 2}}},
       {"MixtralForCausalLM", merged(experts, {{"num_local_experts", 4}})},
+      {"DeepseekV2ForCausalLM", merged(experts, {{"n_routed_experts", 4},
+                                                 {"n_shared_experts", 2},
+                                                 {"first_k_dense_replace", 1},
+                                                 {"kv_lora_rank", 128},
+                                                 {"qk_rope_head_dim", 32},
+                                                 {"qk_nope_head_dim", 32},
+                                                 {"v_head_dim", 64}})},
+      {"DeepseekV3ForCausalLM", merged(experts, {{"n_routed_experts", 6},
+                                                 {"n_group", 3},
+                                                 {"topk_group", 2},
+                                                 {"n_shared_experts", 1},
+                                                 {"first_k_dense_replace", 1},
+                                                 {"q_lora_rank", 128},
+                                                 {"kv_lora_rank", 128},
+                                                 {"qk_rope_head_dim", 32},
+                                                 {"qk_nope_head_dim", 32},
+                                                 {"v_head_dim", 64}})},
       {"Qwen3MoeForCausalLM", merged(experts, {{"num_experts", 5}, {"mlp_only_layers", {0}}})}};
   TinyModel model{.architecture = architecture};
   if (const auto it = keys.find(architecture); it != keys.end()) model.config = it->second;
@@ -117,7 +134,8 @@ TEST_CASE("scales are folded in every family without changing more than the roun
     const bool reads_router_input =
         layer.module.find("experts.") != std::string::npos && !ends("down_proj") && !ends("w2");
     const bool has_bias = architecture == std::string{"Qwen2ForCausalLM"} && ends("o_proj");
-    REQUIRE(layer.input_scales.empty() == (reads_router_input || has_bias));
+    const bool is_latent = architecture.starts_with("Deepseek") && (ends("_b_proj") || ends("o_proj"));
+    REQUIRE(layer.input_scales.empty() == (reads_router_input || has_bias || is_latent));
     const bool produces = ends("qkv_proj") || ends("v_proj") || ends("up_proj") || ends("w3");
     const bool biased = architecture == std::string{"Qwen2ForCausalLM"} && ends("v_proj");
     REQUIRE(layer.output_scales.empty() == (!produces || biased));
@@ -127,7 +145,8 @@ TEST_CASE("scales are folded in every family without changing more than the roun
 TEST_CASE("an expert that no token reaches is calibrated on all, and the manifest says so",
           "[quantize][families]") {
   const bool sequential = GENERATE(false, true);
-  const std::string architecture = GENERATE("MixtralForCausalLM", "Qwen3MoeForCausalLM");
+  const std::string architecture =
+      GENERATE("MixtralForCausalLM", "Qwen3MoeForCausalLM", "DeepseekV3ForCausalLM");
   CAPTURE(sequential, architecture);
   Bench bench{architecture};
   bench.use_whole_recipe();

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "model/decoder.hpp"
+#include "model/linear_specs.hpp"
 #include "packer/format/error.hpp"
 
 namespace mpk::test {
@@ -58,21 +59,19 @@ class RandomWeights : public WeightSource {
   };
   Extents shape(const std::string& name) const {
     const auto is = [&](const char* part) { return name.find(part) != std::string::npos; };
-    const std::int64_t heads = config_.num_heads * config_.head_dim,
-                       kv = config_.num_kv_heads * config_.head_dim;
     if (is("embed_tokens") || is("lm_head")) return {config_.hidden, config_.vocab};
     if (is("q_norm") || is("k_norm")) return {config_.head_dim, 1};
+    if (is("q_a_layernorm")) return {config_.latent->q_rank, 1};
+    if (is("kv_a_layernorm")) return {config_.latent->kv_rank, 1};
     if (is("norm")) return {config_.hidden, 1};
+    if (is("correction_bias")) return {config_.experts.count, 1};
     if (is("mlp.gate.")) return {config_.hidden, config_.experts.count};
-    const std::int64_t width = is("experts.") ? config_.experts.intermediate : config_.intermediate;
-    const std::int64_t in = is("o_proj") ? heads : is("down_proj") ? width : config_.hidden;
-    const std::int64_t out = is("qkv_proj")                     ? heads + 2 * kv
-                             : is("q_proj")                     ? heads
-                             : is("k_proj") || is("v_proj")     ? kv
-                             : is("gate_up_proj")               ? 2 * width
-                             : is("gate_proj") || is("up_proj") ? width
-                                                                : config_.hidden;
-    return is(".bias") ? Extents{out, 1} : Extents{in, out};
+    const std::string module = name.substr(0, name.rfind('.'));
+    for (std::int64_t layer = 0; layer < config_.num_layers; ++layer)
+      for (const LinearSpec& spec : linear_specs(config_, layer))
+        if (spec.module == module)
+          return is(".bias") ? Extents{spec.n.value, 1} : Extents{spec.k.value, spec.n.value};
+    throw Error{ErrorKind::bad_input, "no tensor " + name};
   }
 
   DecoderConfig config_;

@@ -261,6 +261,46 @@ TEST_CASE("which layers have experts", "[model][config]") {
   CHECK(refusal(merged(config, {{"mlp_only_layers", {"a"}}})).kind == ErrorKind::bad_input);
 }
 
+TEST_CASE("DeepSeek's latent attention and routing", "[model][config]") {
+  const char* name = GENERATE("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM");
+  CAPTURE(name);
+  const bool v3 = std::string{name} == "DeepseekV3ForCausalLM";
+  json config =
+      merged(config_of(name), {{"first_k_dense_replace", 1}, {"head_dim", 6}, {"q_lora_rank", nullptr}});
+  if (!v3) config["topk_method"] = "group_limited_greedy";
+  const DecoderConfig parsed = parse_config(config);
+  CHECK(parsed.latent->q_rank == 0);
+  CHECK(parsed.latent->kv_rank == 20);
+  CHECK(parsed.head_dim == 16);
+  CHECK(parsed.num_rotated() == 6);
+  CHECK(parsed.value_dim() == 12);
+  CHECK(parsed.experts.shared_intermediate == 24);
+  CHECK(parsed.experts.layers == std::vector<bool>{false, true, true});
+  CHECK(parsed.experts.groups == 2);
+  CHECK(parsed.experts.sigmoid == v3);
+  CHECK(parsed.experts.scores_per_group == (v3 ? 2 : 1));
+  CHECK(parsed.experts.normalized == v3);
+  CHECK(parsed.experts.scale == (v3 ? 2.5 : 1));
+  const json yarn{{"type", "yarn"},
+                  {"factor", 40},
+                  {"mscale", 0.707},
+                  {"mscale_all_dim", 0.707},
+                  {"original_max_position_embeddings", 128}};
+  const DecoderConfig scaled = parse_config(merged(config, {{"rope_scaling", yarn}}));
+  CHECK(scaled.rope.attention_factor == 1);
+  const double scale = 0.0707 * std::log(40.0) + 1;
+  CHECK(std::abs(*scaled.attention_scale - scale * scale / 4) < 1e-12);
+
+  for (const json& wrong :
+       {json{{"moe_layer_freq", 2}}, json{{"topk_method", "other"}}, json{{"scoring_func", "other"}}})
+    CHECK(refusal(merged(config, wrong)).kind == ErrorKind::unsupported);
+  for (const json& wrong :
+       {json{{"n_group", 4}}, json{{"num_experts_per_tok", 4}}, json{{"kv_lora_rank", nullptr}},
+        json{{"qk_rope_head_dim", 5}}, json{{"topk_group", 3}}})
+    CHECK(refusal(merged(config, wrong)).kind == ErrorKind::bad_input);
+  if (!v3) CHECK(refusal(merged(config, {{"norm_topk_prob", true}})).kind == ErrorKind::unsupported);
+}
+
 TEST_CASE("every refusal names the key and the value", "[model][config]") {
   struct Case {
     json changes;
@@ -326,9 +366,10 @@ TEST_CASE("every refusal names the key and the value", "[model][config]") {
 
 TEST_CASE("a config of any content is parsed or refused, never worse", "[model][config][fuzz]") {
   std::vector<json> seeds{json::parse(test::read_file(test::example("tiny-llama/config.json")))};
-  for (const char* name : {"llama-llama3-rope", "llama-linear-rope-biases", "qwen2-window-from-layer-1",
-                           "qwen3-biases-layer-types", "phi3-longrope-long", "gemma2", "gemma3-local-rope",
-                           "gemma3-old-spelling", "mixtral", "qwen3-moe-mixed-layers"})
+  for (const char* name :
+       {"llama-llama3-rope", "llama-linear-rope-biases", "qwen2-window-from-layer-1",
+        "qwen3-biases-layer-types", "phi3-longrope-long", "gemma2", "gemma3-local-rope",
+        "gemma3-old-spelling", "mixtral", "qwen3-moe-mixed-layers", "deepseek-v2-groups", "deepseek-v3-yarn"})
     seeds.push_back(
         json::parse(test::read_file(test::golden("model/" + std::string{name} + "/config.json"))));
   const std::vector<json> values{nullptr,

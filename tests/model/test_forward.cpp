@@ -69,6 +69,28 @@ DecoderConfig all_extensions() {
   return config;
 }
 
+/// DeepSeek's.
+DecoderConfig all_latent() {
+  DecoderConfig config = test::small_config();
+  config.latent = LatentAttention{.q_rank = 18, .kv_rank = 11, .rope_dim = 6, .value_dim = 9};
+  config.num_kv_heads = config.num_heads;
+  config.qkv_bias = config.o_bias = config.mlp_bias = true;
+  config.experts.count = 6;
+  config.experts.per_token = 2;
+  config.experts.intermediate = 21;
+  config.experts.shared_intermediate = 33;
+  config.experts.sigmoid = config.experts.selection_bias = config.experts.normalized = true;
+  config.experts.groups = 3;
+  config.experts.groups_per_token = config.experts.scores_per_group = 2;
+  config.experts.scale = 1.5;
+  config.experts.layers = {false, true, true};
+  return config;
+}
+
+DecoderConfig any_switches() {
+  return std::vector{all_switches(), all_extensions(), all_latent()}[GENERATE(0u, 1u, 2u)];
+}
+
 /// Of the Error that `f` throws; empty if it throws none.
 template <class F>
 std::string message_of(F&& f) {
@@ -89,7 +111,7 @@ struct Sighting {
 }  // namespace
 
 TEST_CASE("logits are the same bits for any number of threads", "[model][forward]") {
-  const DecoderConfig config = GENERATE(false, true) ? all_extensions() : all_switches();
+  const DecoderConfig config = any_switches();
   const test::RandomWeights weights{config, test::seed()};
   const Decoder decoder{config, weights};
   const std::int64_t length = GENERATE(1, 7, 130);
@@ -104,7 +126,7 @@ TEST_CASE("logits are the same bits for any number of threads", "[model][forward
 }
 
 TEST_CASE("a window's logits are the same bits alone and among others", "[model][forward]") {
-  const DecoderConfig config = GENERATE(false, true) ? all_extensions() : all_switches();
+  const DecoderConfig config = any_switches();
   const test::RandomWeights weights{config, test::seed()};
   const Decoder decoder{config, weights};
   // 1 and 7: many windows in one tile's width; 530: a tile and a bit; 1400: more windows than one chunk
@@ -119,7 +141,7 @@ TEST_CASE("a window's logits are the same bits alone and among others", "[model]
 }
 
 TEST_CASE("a token's logits do not depend on later tokens or other windows", "[model][forward]") {
-  const DecoderConfig config = GENERATE(false, true) ? all_extensions() : all_switches();
+  const DecoderConfig config = any_switches();
   const test::RandomWeights weights{config, test::seed()};
   const Decoder decoder{config, weights};
   const std::int64_t length = 70, changed = 30;
@@ -214,9 +236,65 @@ TEST_CASE("only configs without extensions are plain", "[model][config]") {
   CHECK(test::small_config().is_plain_dense());
   CHECK(all_switches().is_plain_dense());
   CHECK_FALSE(all_extensions().is_plain_dense());
+  CHECK_FALSE(all_latent().is_plain_dense());
   DecoderConfig config = test::small_config();
   config.rope.type = "longrope";
   CHECK_FALSE(config.is_plain_dense());
+}
+
+TEST_CASE("every switch of latent attention and of its experts changes the logits", "[model][forward]") {
+  const DecoderConfig plain = all_latent();
+  DecoderConfig other = plain;
+  SECTION("rotated pairs") {
+    other.latent->interleaved = false;
+  }
+  SECTION("scale") {
+    other.experts.scale = 1;
+  }
+  SECTION("normalization") {
+    other.experts.normalized = false;
+  }
+  SECTION("softmax") {
+    other.experts.sigmoid = false;
+  }
+  SECTION("bias") {
+    other.experts.selection_bias = false;
+  }
+  SECTION("groups") {
+    other.experts.groups_per_token = 1;
+  }
+  SECTION("rating of groups") {
+    other.experts.scores_per_group = 1;
+  }
+  SECTION("shared experts") {
+    other.experts.shared_intermediate = 0;
+  }
+  const auto tokens = random_tokens(plain, 40, test::seed());
+  const auto run = [&](const DecoderConfig& config) {
+    const test::RandomWeights weights{config, test::seed()};
+    return logits(Decoder{config, weights}, tokens, 40);
+  };
+  CHECK((run(plain) - run(other)).cwiseAbs().maxCoeff() > 1e-3f);
+}
+
+TEST_CASE("the observer sees what every linear of latent attention reads", "[model][forward]") {
+  const DecoderConfig config = all_latent();
+  const test::RandomWeights weights{config, test::seed()};
+  const Decoder decoder{config, weights};
+  DecoderLayer layer = decoder.load_layer(1);
+  MatrixF x = decoder.embed(random_tokens(config, 40, test::seed()));
+  std::vector<std::string> seen;
+  decoder.forward(layer, 20, x, [&](std::span<const Linear* const> linears, ConstMatrixRef input) {
+    for (const Linear* linear : linears) {
+      CHECK(linear->weight.rows() == input.rows());
+      if (linear->module.find(".experts.") == std::string::npos)
+        seen.push_back(linear->module.substr(std::string{"model.layers.1."}.size()));
+    }
+  });
+  CHECK(seen == std::vector<std::string>{"self_attn.q_a_proj", "self_attn.kv_a_proj_with_mqa",
+                                         "self_attn.q_b_proj", "self_attn.kv_b_proj", "self_attn.o_proj",
+                                         "mlp.shared_experts.gate_proj", "mlp.shared_experts.up_proj",
+                                         "mlp.shared_experts.down_proj"});
 }
 
 TEST_CASE("each switch of a family changes the logits", "[model][forward]") {

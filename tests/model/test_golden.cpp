@@ -29,8 +29,8 @@ TEST_CASE("logits of every family are those of transformers", "[model][golden]")
       GENERATE("llama-llama3-rope", "llama-llama3-rope-old-spelling", "llama-linear-rope-biases",
                "mistral-window", "qwen2-window-from-layer-1", "qwen3", "qwen3-biases-layer-types",
                "phi3-longrope-long", "phi3-longrope-short-window-old-spelling", "gemma2", "gemma3-local-rope",
-               "gemma3-old-spelling", "mixtral", "qwen3-moe-mixed-layers", "qwen3-moe-normalized", "qwen2-yarn",
-               "deepseek-v2-groups", "deepseek-v3-yarn");
+               "gemma3-old-spelling", "mixtral", "qwen3-moe-mixed-layers", "qwen3-moe-normalized",
+               "qwen2-yarn", "deepseek-v2-groups", "deepseek-v3-yarn");
   CAPTURE(name);
   const Checkpoint checkpoint = Checkpoint::open(test::golden("model/" + name) / "model.safetensors");
   const auto config = nlohmann::json::parse(test::read_file(test::golden("model/" + name) / "config.json"));

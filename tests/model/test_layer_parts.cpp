@@ -114,6 +114,31 @@ TEST_CASE("llama3 scaling slows long waves only, and joins without a jump", "[mo
   }
 }
 
+TEST_CASE("yarn slows what turns seldom in the original context, and mixes between", "[model][rope]") {
+  RopeConfig config;
+  config.theta = 10000.0;
+  const std::int64_t dim = 128;
+  const Eigen::VectorXf plain = inverse_frequencies(config, dim);
+  config.type = "yarn";
+  config.factor = 40.0;
+  config.original_max_position = 4096;
+  const Eigen::VectorXf scaled = inverse_frequencies(config, dim);
+  for (Eigen::Index i = 0; i < plain.size(); ++i) {
+    const double turns = 4096 * double{plain[i]} / (2 * 3.14159265358979);
+    const double ratio = double{plain[i]} / double{scaled[i]};
+    CAPTURE(i, turns, ratio);
+    // The borders are rounded outwards to whole elements, each of which turns 1.155 times as fast as the
+    // next.
+    if (turns > 32 * 1.16)
+      CHECK(std::abs(ratio - 1) < 1e-6);
+    else if (turns < 1 / 1.16)
+      CHECK(std::abs(ratio - 40) < 1e-4);
+    else
+      CHECK((ratio > 0.999 && ratio < 40.001));
+    if (i > 0) CHECK(scaled[i] < scaled[i - 1]);
+  }
+}
+
 TEST_CASE("linear scaling divides every frequency, an unknown one is refused", "[model][rope]") {
   RopeConfig config;
   const Eigen::VectorXf plain = inverse_frequencies(config, 32);

@@ -57,6 +57,13 @@ std::vector<TensorSpec> specs_of(const DecoderConfig& config) {
       add_norm(norm_tensor(config, i, LayerNorm::attention_output), config.hidden);
       add_norm(norm_tensor(config, i, LayerNorm::mlp_output), config.hidden);
     }
+    if (config.experts.selection_bias && config.has_experts(i))
+      specs.push_back(
+          {router_module(config, i) + ".e_score_correction_bias", DType::BF16, {config.experts.count}});
+    if (config.latent) {
+      add_norm(latent_norm_tensor(i, LinearRole::kv_a), config.latent->kv_rank);
+      if (config.latent->q_rank > 0) add_norm(latent_norm_tensor(i, LinearRole::q_a), config.latent->q_rank);
+    }
     if (config.qk_norm)
       for (const char* name : {"q_norm", "k_norm"})
         add_norm(fmt::format("model.layers.{}.self_attn.{}.weight", i, name), config.head_dim);
