@@ -54,8 +54,9 @@ void print_estimate(const QuantizeEstimate& estimate, const Output& out) {
   for (const auto& kind : estimate.kinds)
     out.line(fmt::format("layers      {} x {} {} x {}: {}", kind.count, kind.kind, kind.k.value, kind.n.value,
                          kind.scheme ? to_string(*kind.scheme) : "kept in floating point"));
-  out.line(fmt::format("copied      {} other tensors, {}", estimate.other_tensors,
-                       human_bytes(estimate.other_bytes)));
+  if (estimate.other_tensors > 0)
+    out.line(fmt::format("copied      {} other tensors, {}", estimate.other_tensors,
+                         human_bytes(estimate.other_bytes)));
   for (const auto& artifact : estimate.artifacts)
     out.line(fmt::format("size        {} -> {} ({} bytes of tensors) as {}, {} file{}",
                          human_bytes(estimate.source_bytes), human_bytes(artifact.tensor_bytes),
@@ -120,6 +121,12 @@ void print_quantize(const QuantizeReport& report, const Output& out) {
   out.line(fmt::format("quantized   {} linear layers, {} kept in floating point; weight error mean {:.4f}{}",
                        report.layers.size(), report.kept.size(), error / count,
                        calibrated ? fmt::format(", calibration loss mean {:.5f}", loss / count) : ""));
+  for (std::size_t i = report.residual_errors.size(); i-- > 0;)
+    if (const auto& distance = report.residual_errors[i]) {
+      out.line(fmt::format("activations {:.4f} from the float model's after {} of {} decoder layers",
+                           *distance, i + 1, report.num_layers));
+      break;
+    }
   for (const auto& artifact : report.artifacts)
     out.line(fmt::format("size        {} -> {} ({:.2f}x) as {}, {} file{}", human_bytes(report.source_bytes),
                          human_bytes(artifact.bytes),
@@ -140,6 +147,7 @@ nlohmann::ordered_json to_json(const QuantizeReport& report) {
                                  {"directory", artifact.directory.string()},
                                  {"bytes", artifact.bytes},
                                  {"shards", artifact.shards}});
+  json["engine"] = report.engine;
   json["resumed_layers"] = report.resumed_layers;
   const auto& s = report.seconds;
   json["seconds"] = {{"load", s.solver.load},

@@ -60,8 +60,8 @@ CalibrateReport run_calibrate(const CalibrateJob& job, const Progress& progress)
   StatisticsWriter writer{job.destination, info, groups};
 
   CalibrationSeconds seconds;
-  const Decoder decoder{model.config, *model.weights, Decoder::Parts::embeddings};
-  FloatModelStatistics statistics{decoder, windows, job.seq_len, [](const std::string&) { return true; },
+  const Decoder decoder{model.config, *model.weights, Decoder::Parts::layers};
+  FloatModelStatistics statistics{model, windows, job.seq_len, [](const std::string&) { return true; },
                                   seconds};
   for (std::int64_t index = 0; index < model.config.num_layers; ++index) {
     if (progress) progress("calibrate", index, model.config.num_layers, "");

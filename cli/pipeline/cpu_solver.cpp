@@ -10,12 +10,12 @@
 namespace mpk {
 
 CpuSolver::CpuSolver(const SolverInput& input)
-    : input_{input},
-      decoder_{input.model.config, *input.model.weights,
-               has_state() ? Decoder::Parts::embeddings : Decoder::Parts::layers} {
+    : input_{input}, decoder_{input.model.config, *input.model.weights, Decoder::Parts::layers} {
   if (!has_state()) return;
   Timer timer{seconds_.calibration.forward};
-  activations_.x = decoder_.embed(input.windows);
+  // Embeddings are large and needed once.
+  activations_.x =
+      Decoder{input.model.config, *input.model.weights, Decoder::Parts::embeddings}.embed(input.windows);
   if (input.job.corrects_targets()) activations_.float_x = activations_.x;
 }
 

@@ -21,15 +21,13 @@ void divide_inputs(InputStatistics& seen, const std::vector<float>& scales) {
 }  // namespace
 
 FloatInputsSolver::FloatInputsSolver(const SolverInput& input)
-    : input_{input},
-      decoder_{input.model.config, *input.model.weights,
-               input.statistics ? Decoder::Parts::layers : Decoder::Parts::embeddings} {
+    : input_{input}, decoder_{input.model.config, *input.model.weights, Decoder::Parts::layers} {
   const auto wanted = [this](const std::string& module) { return input_.plan.layers.contains(module); };
   if (input.statistics)
     statistics_ = std::make_unique<SavedStatistics>(*input.statistics, decoder_.config(), wanted);
   else
-    statistics_ = std::make_unique<FloatModelStatistics>(decoder_, input.windows, input.job.seq_len, wanted,
-                                                         seconds_.calibration);
+    statistics_ = std::make_unique<FloatModelStatistics>(input.model, input.windows, input.job.seq_len,
+                                                         wanted, seconds_.calibration);
 }
 
 DecoderLayer FloatInputsSolver::load(std::int64_t index) {

@@ -191,6 +191,7 @@ class Run {
           {job_.formats[i]->name, writer.directory(), writer.tensor_bytes(), writer.num_shards()});
     }
     report_.layers = output.layers();
+    report_.engine = solver_->name();
     report_.kept = plan_.kept;
     report_.damp_asked = job_.options.damp;
     report_.seconds.solver = solver_->seconds();

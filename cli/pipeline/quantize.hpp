@@ -25,6 +25,7 @@ struct QuantizeReport {
   };
   std::vector<Artifact> artifacts;
   std::vector<ManifestLayer> layers;  ///< of the first artifact
+  std::string engine;                 ///< LayerSolver::name
   std::int64_t num_layers = 0,
                resumed_layers = 0;  ///< decoder layers; those that an interrupted run had done
   double damp_asked = 0;            ///< a layer's own damp is larger where the Hessian needed it

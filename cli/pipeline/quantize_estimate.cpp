@@ -219,11 +219,13 @@ class Estimator {
       const auto hidden = static_cast<double>(config.hidden);
       const double streams = follows ? 2 : 1;
       const double heads = static_cast<double>(config.num_heads * config.head_dim);
-      bytes += 4 * static_cast<double>(config.vocab) * hidden;
+      const double embeddings =
+          4 * static_cast<double>(config.vocab) * hidden;  // gone before the layers come
       bytes += 4 * tokens() * streams * (hidden + (job_.true_sequential ? heads : 0));
       const std::int64_t windows = std::min(windows_per_chunk(config, job_.seq_len), job_.samples);
       const double temporaries = 3 * hidden + 4 * heads + 3 * static_cast<double>(config.intermediate);
       bytes += 4 * streams * static_cast<double>(windows * job_.seq_len) * temporaries;
+      bytes = std::max(bytes, 1.5 * embeddings + 4 * tokens() * hidden);  // and their pages in the checkpoint
     }
     std::uint64_t codes = 0;
     for (const auto& [module, layer] : plan_.layers)

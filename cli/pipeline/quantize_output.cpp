@@ -65,6 +65,7 @@ QuantizeOutput::QuantizeOutput(const QuantizeJob& job, const Checkpoint& source,
       journal_{journal},
       on_finished_{std::move(on_finished)},
       plan_{plan},
+      threads_per_writer_{std::max(1, omp_get_max_threads() / num_writers())},
       units_(static_cast<std::size_t>(num_layers + 1)),
       queue_{num_writers(), kWaitingBytes} {
   for (const WeightFormat* format : job.formats) {
@@ -130,6 +131,7 @@ RewrittenNorms QuantizeOutput::read_norms(std::int64_t layer) const {
 void QuantizeOutput::push(Unit& unit, std::uint64_t bytes, std::function<void()> job) {
   ++unit.open;
   queue_.push(bytes, [this, &unit, job = std::move(job)] {
+    omp_set_num_threads(threads_per_writer_);  // of this thread: it would take all there are, each time
     job();
     end(unit);
   });

@@ -81,8 +81,9 @@ class QuantizeOutput {
   std::int64_t finished_layers_ = 0;
   SourcePlan& plan_;
   std::vector<std::unique_ptr<ArtifactWriter>> artifacts_;  ///< one per format
-  std::deque<Unit> units_;                                  ///< the decoder layers, then what belongs to none
-  WriteQueue queue_;                                        ///< last: its jobs use the others
+  int threads_per_writer_;
+  std::deque<Unit> units_;  ///< the decoder layers, then what belongs to none
+  WriteQueue queue_;        ///< last: its jobs use the others
 };
 
 }  // namespace mpk

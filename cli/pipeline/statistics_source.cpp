@@ -6,16 +6,17 @@
 
 namespace mpk {
 
-FloatModelStatistics::FloatModelStatistics(const Decoder& decoder, std::span<const std::int32_t> windows,
+FloatModelStatistics::FloatModelStatistics(const OpenModel& model, std::span<const std::int32_t> windows,
                                            std::int64_t length,
                                            std::function<bool(const std::string&)> wanted,
                                            CalibrationSeconds& seconds)
-    : decoder_{decoder},
+    : config_{model.config},
       length_{length},
       seconds_{seconds},
-      calibration_{decoder.config(), length, std::move(wanted), seconds} {
+      calibration_{model.config, length, std::move(wanted), seconds} {
   Timer timer{seconds_.forward};
-  activations_.x = decoder.embed(windows);
+  // Embeddings are large and needed once.
+  activations_.x = Decoder{model.config, *model.weights, Decoder::Parts::embeddings}.embed(windows);
 }
 
 GroupStatistics FloatModelStatistics::of(DecoderLayer& layer) {
@@ -24,7 +25,7 @@ GroupStatistics FloatModelStatistics::of(DecoderLayer& layer) {
 
 void FloatModelStatistics::skip(DecoderLayer& layer) {
   Timer timer{seconds_.forward};
-  decoder_.forward(layer, length_, activations_.x);
+  forward_layer(config_, layer, length_, activations_.x, {});
 }
 
 }  // namespace mpk

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "cli/pipeline/layer_calibration.hpp"
-#include "model/decoder.hpp"
+#include "cli/pipeline/open_model.hpp"
 
 namespace mpk {
 
@@ -25,14 +25,14 @@ class StatisticsSource {
 class FloatModelStatistics final : public StatisticsSource {
  public:
   /// `wanted(module)` as in LayerCalibration. References must outlive this object.
-  FloatModelStatistics(const Decoder& decoder, std::span<const std::int32_t> windows, std::int64_t length,
+  FloatModelStatistics(const OpenModel& model, std::span<const std::int32_t> windows, std::int64_t length,
                        std::function<bool(const std::string&)> wanted, CalibrationSeconds& seconds);
   GroupStatistics of(DecoderLayer& layer) override;
   void skip(DecoderLayer& layer) override;
   bool has_state() const override { return true; }
 
  private:
-  const Decoder& decoder_;
+  const DecoderConfig& config_;
   std::int64_t length_;
   CalibrationSeconds& seconds_;
   LayerCalibration calibration_;

@@ -77,8 +77,19 @@ void PartialDirectory::refuse_strangers() const {
 
 void PartialDirectory::keep() {
   const std::lock_guard lock{mutex_};
+  if (discarded_) return;
   kept_ = true;
   cleanup_.reset();
+}
+
+bool PartialDirectory::is_kept() const {
+  const std::lock_guard lock{mutex_};
+  return kept_ && !discarded_;
+}
+
+void PartialDirectory::discard() {
+  const std::lock_guard lock{mutex_};
+  discarded_ = true;
 }
 
 void PartialDirectory::remove_result() const {
@@ -93,7 +104,7 @@ void PartialDirectory::publish() {
 }
 
 PartialDirectory::~PartialDirectory() {
-  if (kept_) return;
+  if (is_kept()) return;
   std::error_code ignored;  // nothing better to do, and the name says what it is
   fs::remove_all(path_, ignored);
 }

@@ -28,11 +28,13 @@ class PartialDirectory {
   /// What publish() renames; nobody has created it yet in a new directory.
   std::filesystem::path result() const { return path_ / "result"; }
 
-  /// From any thread.
+  // From any thread.
+
+  /// Does nothing after discard().
   void keep();
-  bool is_kept() const { return kept_; }
+  bool is_kept() const;
   /// It goes after all, with this object.
-  void discard() { kept_ = false; }
+  void discard();
   /// Empties it, the journal excepted.
   void remove_result() const;
   /// Flushes result() to disk, renames it to its final name and removes the rest.
@@ -45,9 +47,9 @@ class PartialDirectory {
 
   std::filesystem::path final_path_, path_;
   FileDescriptor lock_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;  ///< guards what follows
   std::unique_ptr<SignalCleanup> cleanup_;
-  bool kept_ = false;
+  bool kept_ = false, discarded_ = false;
 };
 
 }  // namespace mpk

@@ -136,6 +136,8 @@ TEST_CASE("each kind of failure has its exit code and one clear message", "[comm
       {rtn + (dir / "unknown.json").string(), 2, "unknown key \"group\"; there are method, bits"},
       {rtn + (dir / "wrong.json").string(), 2, "\"group_size\""},
       {rtn + tokens, 3, "tokens.jsonl"},
+      {"calibrate -o " + out, 2, "--merge"},
+      {"calibrate " + model + " -o " + out + " --calibration " + tokens, 3, "windows"},
       {"verify " + model, 3, "marlin_pack.json"},
       {"verify", 2, "artifact"},
       {"eval " + model + " --text " + (dir / "no.txt").string(), 3, "no.txt"},
@@ -149,6 +151,54 @@ TEST_CASE("each kind of failure has its exit code and one clear message", "[comm
     REQUIRE((outcome.out + outcome.err).find(c.says) != std::string::npos);
     REQUIRE_FALSE(fs::exists(out));
   }
+}
+
+TEST_CASE("statistics are made, merged and solved from on the command line", "[command-line]") {
+  const test::ScratchDir dir;
+  test::write_tiny_model(dir / "float");
+  test::write_tokens(dir / "a.jsonl", 8 * 16);
+  test::write_tokens(dir / "b.jsonl", 8 * 16, 96, 8);
+  const std::string base = dir.path().string(), model = base + "/float";
+  for (const char* text : {"a", "b"}) {
+    const Outcome outcome = run(
+        dir,
+        fmt::format("calibrate {} -o {}/{}.safetensors --calibration {}/{}.jsonl --samples 8 --seq-len 16",
+                    model, base, text, base, text));
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.code == 0);
+  }
+  REQUIRE(run(dir, fmt::format("calibrate --merge {0}/a.safetensors {0}/b.safetensors -o {0}/ab.safetensors",
+                               base))
+              .code == 0);
+  const std::string quantize = fmt::format(
+      "quantize {} -o {}/out --group-size 64 --device cpu --stats {}/ab.safetensors ", model, base, base);
+  for (const char* more : {"--true-sequential", "--target-correction 0.5", "--samples 8", "--method rtn"}) {
+    const Outcome refused = run(dir, quantize + more);
+    CAPTURE(more, refused.err);
+    REQUIRE(refused.code == 2);
+    REQUIRE(refused.err.find("--stats") != std::string::npos);
+  }
+  const Outcome plan = run(dir, quantize + "--dry-run");
+  REQUIRE(plan.code == 0);
+  REQUIRE(plan.out.find("memory") != std::string::npos);
+  REQUIRE_FALSE(fs::exists(dir / "out"));
+  const Outcome done = run(dir, quantize + "--json " + base + "/q.json");
+  CAPTURE(done.err);
+  REQUIRE(done.code == 0);
+  REQUIRE(done.out.find("--no-true-sequential --target-correction 0") != std::string::npos);
+  const auto report = nlohmann::json::parse(test::read_file(dir / "q.json"));
+  REQUIRE(report.at("estimate").at("artifacts").at(0).at("bytes") ==
+          report.at("quantize").at("artifacts").at(0).at("bytes"));
+  REQUIRE(report.at("measured").at("memory_bytes") > 0);
+
+  // The artifact's recipe makes it again: --float-inputs is part of it, the texts are not.
+  const Outcome again =
+      run(dir, fmt::format("quantize {0}/float -o {0}/again --device cpu --recipe {0}/out/marlin_pack.json "
+                           "--stats {0}/ab.safetensors",
+                           base));
+  CAPTURE(again.err);
+  REQUIRE(again.code == 0);
+  REQUIRE(test::read_file(dir / "again" / kManifestName) == test::read_file(dir / "out" / kManifestName));
 }
 
 TEST_CASE("help and version succeed", "[command-line]") {

@@ -80,6 +80,8 @@ TEST_CASE("a partial directory goes with its object until it is kept", "[journal
   SECTION("or gives up") {
     PartialDirectory partial{dir / "out", false};
     partial.discard();
+    partial.keep();  // a thread that was late
+    REQUIRE_FALSE(partial.is_kept());
   }
   SECTION("by one at a time") {
     const PartialDirectory partial{dir / "out", false};
