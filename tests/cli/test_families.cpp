@@ -44,8 +44,8 @@ TinyModel model_of(const std::string& architecture) {
                                                  {"n_shared_experts", 2},
                                                  {"first_k_dense_replace", 1},
                                                  {"kv_lora_rank", 128},
-                                                 {"qk_rope_head_dim", 32},
-                                                 {"qk_nope_head_dim", 32},
+                                                 {"qk_rope_head_dim", 64},
+                                                 {"qk_nope_head_dim", 64},
                                                  {"v_head_dim", 64}})},
       {"DeepseekV3ForCausalLM", merged(experts, {{"n_routed_experts", 6},
                                                  {"n_group", 3},
@@ -54,8 +54,8 @@ TinyModel model_of(const std::string& architecture) {
                                                  {"first_k_dense_replace", 1},
                                                  {"q_lora_rank", 128},
                                                  {"kv_lora_rank", 128},
-                                                 {"qk_rope_head_dim", 32},
-                                                 {"qk_nope_head_dim", 32},
+                                                 {"qk_rope_head_dim", 64},
+                                                 {"qk_nope_head_dim", 64},
                                                  {"v_head_dim", 64}})},
       {"Qwen3MoeForCausalLM", merged(experts, {{"num_experts", 5}, {"mlp_only_layers", {0}}})}};
   TinyModel model{.architecture = architecture};
