@@ -98,8 +98,12 @@ void parse_sizes(const ConfigReader& config, const Family& family, DecoderConfig
   out.hidden = config.required_integer("hidden_size", 1, kMaxExtent);
   out.intermediate = config.required_integer("intermediate_size", 1, kMaxExtent);
   out.num_layers = config.required_integer("num_hidden_layers", 1, kMaxLayers);
-  out.vocab = config.required_integer("vocab_size", 1, kMaxExtent);
-  out.num_heads = config.required_integer("num_attention_heads", 1, kMaxExtent);
+  const auto integer_or = [&](const char* key, std::optional<std::int64_t> otherwise) {
+    return otherwise ? config.integer(key, 1, kMaxExtent).value_or(*otherwise)
+                     : config.required_integer(key, 1, kMaxExtent);
+  };
+  out.vocab = integer_or("vocab_size", family.vocab);
+  out.num_heads = integer_or("num_attention_heads", family.num_heads);
   if (family.latent) return parse_latent(config, out);
   out.num_kv_heads = family.num_kv_heads.value_or(out.num_heads);
   if (config.mentions("num_key_value_heads"))
@@ -449,8 +453,11 @@ bool DecoderConfig::is_plain_dense() const {
 }
 
 DecoderConfig parse_config(const json& object) {
-  const ConfigReader config{object, ""};
-  const Family& family = family_of(config);
+  const ConfigReader whole{object, ""};
+  const Family& family = family_of(whole);
+  const json* part = family.text_config ? whole.find("text_config") : &object;
+  if (!part) throw bad_input("text_config is missing, where {} has its decoder", family.architecture);
+  const ConfigReader config{*part, family.text_config ? "text_config" : ""};
 
   DecoderConfig out;
   out.architecture = family.architecture;
@@ -460,7 +467,8 @@ DecoderConfig parse_config(const json& object) {
   out.o_bias = has_bias(family.o_bias, config, "attention_bias");
   out.mlp_bias = has_bias(family.mlp_bias, config, "mlp_bias");
   out.qk_norm = family.qk_norm;
-  out.tied_embeddings = config.boolean("tie_word_embeddings").value_or(family.tied_embeddings);
+  out.tied_embeddings = config.boolean("tie_word_embeddings")
+                            .value_or(whole.boolean("tie_word_embeddings").value_or(family.tied_embeddings));
   out.fused_qkv = family.fused_qkv;
   out.fused_gate_up = family.fused_gate_up;
   parse_activation(config, family, out);

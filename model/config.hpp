@@ -61,6 +61,8 @@ struct LatentAttention {
 
 struct DecoderConfig {
   std::string architecture;  ///< "LlamaForCausalLM", ...: a row of kFamilies
+  /// Before "layers.0." and "embed_tokens.weight", and the head, in checkpoints; see locate_tensors().
+  std::string tensor_prefix = "model.", head = "lm_head";
   std::int64_t hidden = 0, intermediate = 0, num_layers = 0, vocab = 0;
   std::int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
   double norm_eps = 1e-5;

@@ -23,10 +23,10 @@ void require_windows(std::int64_t length, std::int64_t tokens) {
 Decoder::Decoder(DecoderConfig config, const WeightSource& weights, Parts parts)
     : config_{std::move(config)}, weights_{weights} {
   if (parts == Parts::layers) return;
-  embeddings_ = load("model.embed_tokens.weight", config_.hidden, config_.vocab);
+  embeddings_ = load(config_.tensor_prefix + "embed_tokens.weight", config_.hidden, config_.vocab);
   if (parts == Parts::embeddings) return;
-  if (!config_.tied_embeddings) head_ = load("lm_head.weight", config_.hidden, config_.vocab);
-  final_norm_ = load_norm("model.norm.weight", config_.hidden);
+  if (!config_.tied_embeddings) head_ = load(config_.head + ".weight", config_.hidden, config_.vocab);
+  final_norm_ = load_norm(config_.tensor_prefix + "norm.weight", config_.hidden);
 }
 
 MatrixF Decoder::load(const std::string& name, std::int64_t rows, std::int64_t cols) const {
@@ -54,7 +54,7 @@ Linear Decoder::load_linear(const std::string& module, std::int64_t k, std::int6
 DecoderLayer Decoder::load_layer(std::int64_t index) const {
   if (index < 0 || index >= config_.num_layers)
     throw Error{ErrorKind::bad_input, fmt::format("layer {} of {}", index, config_.num_layers)};
-  const std::string prefix = fmt::format("model.layers.{}.", index);
+  const std::string prefix = fmt::format("{}layers.{}.", config_.tensor_prefix, index);
   DecoderLayer layer;
   layer.index = index;
   if (config_.has_experts(index)) {
@@ -76,9 +76,10 @@ DecoderLayer Decoder::load_layer(std::int64_t index) const {
     layer.mlp_output_norm = norm(LayerNorm::mlp_output);
   }
   if (config_.latent) {
-    layer.kv_a_norm = load_norm(latent_norm_tensor(index, LinearRole::kv_a), config_.latent->kv_rank);
+    layer.kv_a_norm =
+        load_norm(latent_norm_tensor(config_, index, LinearRole::kv_a), config_.latent->kv_rank);
     if (config_.latent->q_rank > 0)
-      layer.q_a_norm = load_norm(latent_norm_tensor(index, LinearRole::q_a), config_.latent->q_rank);
+      layer.q_a_norm = load_norm(latent_norm_tensor(config_, index, LinearRole::q_a), config_.latent->q_rank);
   }
   if (config_.qk_norm) {
     layer.q_norm = load_norm(prefix + "self_attn.q_norm.weight", config_.head_dim);

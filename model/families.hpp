@@ -48,6 +48,8 @@ struct Family {
       {};  ///< without "num_key_value_heads"; nullopt: num_attention_heads
   std::optional<std::int64_t> head_dim =
       {};  ///< without "head_dim"; nullopt: hidden_size / num_attention_heads
+  std::optional<std::int64_t> num_heads = {};         ///< without "num_attention_heads"
+  std::optional<std::int64_t> vocab = {};             ///< without "vocab_size"
   std::optional<std::int64_t> default_window = 4096;  ///< without "sliding_window"
   std::int64_t window_pattern = 0;                    ///< without "sliding_window_pattern"
   double norm_eps = 1e-6;                             ///< without "rms_norm_eps"
@@ -65,10 +67,38 @@ struct Family {
   bool logit_softcap_key = false;                ///< "final_logit_softcapping" is heeded
   std::optional<double> logit_softcap = {};      ///< without the key
   std::optional<ExpertsFamily> experts = {};
-  bool latent = false;  ///< multi-head latent attention
+  bool latent = false;       ///< multi-head latent attention
+  bool text_config = false;  ///< the decoder is a part of a larger model, and its keys are in "text_config"
 };
 
 // What is absent from a config means here what it means in transformers.
+inline constexpr Family kGemma3{.architecture = "Gemma3ForCausalLM",
+                                .model_type = "gemma3_text",
+                                .qkv_bias = BiasRule::config_key,
+                                .o_bias = BiasRule::config_key,
+                                .qk_norm = true,
+                                .window = WindowRule::pattern,
+                                .num_kv_heads = 4,
+                                .head_dim = 256,
+                                .num_heads = 8,
+                                .vocab = 262208,
+                                .window_pattern = 6,
+                                .rope_theta = 1e6,
+                                .sliding_rope_theta = 1e4,
+                                .tied_embeddings = true,
+                                .activation_key = "hidden_activation",
+                                .activation = Activation::gelu_tanh,
+                                .gemma = true,
+                                .query_scalar = 256,
+                                .logit_softcap_key = true};
+
+constexpr Family as_part_of(Family family, const char* architecture, const char* model_type) {
+  family.architecture = architecture;
+  family.model_type = model_type;
+  family.text_config = true;
+  return family;
+}
+
 inline constexpr std::array kFamilies{
     Family{.architecture = "LlamaForCausalLM",
            .model_type = "llama",
@@ -117,23 +147,8 @@ inline constexpr std::array kFamilies{
            .attention_softcap = 50,
            .logit_softcap_key = true,
            .logit_softcap = 30},
-    Family{.architecture = "Gemma3ForCausalLM",
-           .model_type = "gemma3_text",
-           .qkv_bias = BiasRule::config_key,
-           .o_bias = BiasRule::config_key,
-           .qk_norm = true,
-           .window = WindowRule::pattern,
-           .num_kv_heads = 4,
-           .head_dim = 256,
-           .window_pattern = 6,
-           .rope_theta = 1e6,
-           .sliding_rope_theta = 1e4,
-           .tied_embeddings = true,
-           .activation_key = "hidden_activation",
-           .activation = Activation::gelu_tanh,
-           .gemma = true,
-           .query_scalar = 256,
-           .logit_softcap_key = true},
+    kGemma3,
+    as_part_of(kGemma3, "Gemma3ForConditionalGeneration", "gemma3"),
     Family{.architecture = "MixtralForCausalLM",
            .model_type = "mixtral",
            .window = WindowRule::all_layers,

@@ -61,7 +61,7 @@ void add_experts(const DecoderConfig& config, const std::string& layer, std::vec
 }  // namespace
 
 std::vector<LinearSpec> linear_specs(const DecoderConfig& config, std::int64_t layer) {
-  const std::string prefix = fmt::format("model.layers.{}.", layer);
+  const std::string prefix = fmt::format("{}layers.{}.", config.tensor_prefix, layer);
   std::vector<LinearSpec> specs;
   add_attention(config, prefix + "self_attn.", specs);
   if (config.has_experts(layer))
@@ -85,16 +85,32 @@ std::string norm_tensor(const DecoderConfig& config, std::int64_t layer, LayerNo
     }
     return "";
   };
-  return fmt::format("model.layers.{}.{}.weight", layer, name());
+  return fmt::format("{}layers.{}.{}.weight", config.tensor_prefix, layer, name());
 }
 
-std::string latent_norm_tensor(std::int64_t layer, LinearRole role) {
-  return fmt::format("model.layers.{}.self_attn.{}_layernorm.weight", layer,
+std::string latent_norm_tensor(const DecoderConfig& config, std::int64_t layer, LinearRole role) {
+  return fmt::format("{}layers.{}.self_attn.{}_layernorm.weight", config.tensor_prefix, layer,
                      role == LinearRole::q_a ? "q_a" : "kv_a");
 }
 
+void locate_tensors(DecoderConfig& config, const WeightSource& weights) {
+  struct Names {
+    const char *prefix, *head;
+  };
+  constexpr Names kKnown[] = {{"model.", "lm_head"},
+                              {"language_model.model.", "language_model.lm_head"},
+                              {"model.language_model.", "lm_head"}};
+  for (const auto& [prefix, head] : kKnown)
+    if (weights.contains(std::string{prefix} + "embed_tokens.weight")) {
+      config.tensor_prefix = prefix;
+      config.head = head;
+      return;
+    }
+}
+
 std::string router_module(const DecoderConfig& config, std::int64_t layer) {
-  return fmt::format("model.layers.{}.{}.{}", layer, config.experts.block, config.experts.router);
+  return fmt::format("{}layers.{}.{}.{}", config.tensor_prefix, layer, config.experts.block,
+                     config.experts.router);
 }
 
 }  // namespace mpk

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/config.hpp"
+#include "model/weight_source.hpp"
 #include "packer/format/units.hpp"
 
 namespace mpk {
@@ -36,7 +37,12 @@ enum class LayerNorm { attention_input, mlp_input, attention_output, mlp_output 
 std::string norm_tensor(const DecoderConfig& config, std::int64_t layer, LayerNorm norm);
 
 /// Norms of the vectors that q_a and kv_a make.
-std::string latent_norm_tensor(std::int64_t layer, LinearRole role);
+std::string latent_norm_tensor(const DecoderConfig& config, std::int64_t layer, LinearRole role);
+
+/// Sets tensor_prefix and head to what the tensors of a checkpoint are named like: decoders that are parts of
+/// larger models are "language_model.model." or "model.language_model.". Leaves them if none of these is
+/// there.
+void locate_tensors(DecoderConfig& config, const WeightSource& weights);
 
 /// The linear whose outputs rate the experts for each token, (hidden, experts.count); never quantized.
 std::string router_module(const DecoderConfig& config, std::int64_t layer);

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "cli/pipeline/float_matrix.hpp"
+#include "model/linear_specs.hpp"
 #include "packer/format/error.hpp"
 #include "packer/weight_format.hpp"
 
@@ -57,7 +58,9 @@ OpenModel open_model(const std::filesystem::path& path) {
                                                   checkpoint.directory().string())};
   DecoderConfig config = within("file " + (checkpoint.directory() / "config.json").string(),
                                 [&] { return parse_config(checkpoint.config()); });
-  return {checkpoint, std::move(config), std::make_unique<CheckpointWeights>(std::move(packed))};
+  auto weights = std::make_unique<CheckpointWeights>(std::move(packed));
+  locate_tensors(config, *weights);
+  return {checkpoint, std::move(config), std::move(weights)};
 }
 
 OpenModel open_float_model(const std::filesystem::path& path) {

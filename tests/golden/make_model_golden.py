@@ -110,6 +110,16 @@ MODELS = {
         torch.bfloat16,
         lambda c: (c.pop("rope_parameters"), without(c, "layer_types", "_sliding_window_pattern"),
                    c.update(sliding_window_pattern=2, rope_scaling=dict(rope_type="linear", factor=4.0)))),
+    # the text part leaves out the numbers of heads, as files on the Hub do
+    "gemma3-in-larger-model": (
+        transformers.Gemma3Config,
+        dict(vocab_size=61, text_config=dict({**SIZES, **GEMMA}, num_attention_heads=8, num_key_value_heads=4, head_dim=8,
+                                             num_hidden_layers=2, sliding_window=9, sliding_window_pattern=2),
+             vision_config=dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+                                image_size=28, patch_size=14),
+             mm_tokens_per_image=4),
+        torch.bfloat16,
+        lambda c: without(c["text_config"], "num_attention_heads", "num_key_value_heads")),
     "mixtral": (
         transformers.MixtralConfig, dict(EXPERTS, num_local_experts=5), torch.bfloat16, None),
     # of four layers 1 and 3 would have experts, but 1 is named
@@ -196,7 +206,7 @@ def make_random(name, config_class, options, dtype, edit):
         edit(config)
     (directory / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
-    ids = torch.randint(0, model_config.vocab_size, (WINDOWS, LENGTH))
+    ids = torch.randint(0, model_config.get_text_config().vocab_size, (WINDOWS, LENGTH))
     with torch.no_grad():
         logits = float32_model(directory)(ids).logits
     if options.get("vocab_size"):  # the newer models: what depends on all tokens, in smaller files

@@ -8,6 +8,7 @@
 
 #include "model/config.hpp"
 #include "model/families.hpp"
+#include "model/linear_specs.hpp"
 #include "packer/format/error.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/files.hpp"
@@ -67,7 +68,9 @@ Refusal refusal(const json& config) {
 
 TEST_CASE("every family reads the sizes", "[model][config]") {
   for (const Family& family : kFamilies) {
-    const DecoderConfig config = parse_config(config_of(family.architecture));
+    json keys = config_of(family.architecture);
+    if (family.text_config) keys = {{"architectures", {family.architecture}}, {"text_config", keys}};
+    const DecoderConfig config = parse_config(keys);
     CAPTURE(family.architecture);
     CHECK(config.architecture == family.architecture);
     CHECK(config.hidden == 64);
@@ -241,6 +244,35 @@ TEST_CASE("Gemma's windows, softcaps and scales have defaults of their own", "[m
   CHECK_FALSE(parsed.attention_softcap);
   CHECK_FALSE(parsed.logit_softcap);
   CHECK(refusal(merged(gemma3, {{"rope_parameters", {{"rope_theta", 2}}}})).kind == ErrorKind::unsupported);
+}
+
+TEST_CASE("a decoder inside a larger model", "[model][config]") {
+  json text = config_of("Gemma3ForCausalLM");
+  for (const char* key : {"architectures", "num_attention_heads", "vocab_size"}) text.erase(key);
+  const json config{{"architectures", {"Gemma3ForConditionalGeneration"}}, {"text_config", text}};
+  DecoderConfig parsed = parse_config(config);
+  CHECK(parsed.num_heads == 8);
+  CHECK(parsed.vocab == 262208);
+  CHECK_FALSE(parsed.tied_embeddings);
+  CHECK(
+      refusal({{"architectures", {"Gemma3ForConditionalGeneration"}}}).text.find("text_config is missing") !=
+      std::string::npos);
+  const Refusal refused = refusal(merged(config, {{"text_config", {{"hidden_size", 0}}}}));
+  CHECK(refused.text.find("text_config.hidden_size is 0") != std::string::npos);
+
+  struct Named : WeightSource {
+    std::string there;
+    bool contains(const std::string& name) const override { return name == there; }
+    MatrixF load(const std::string&) const override { return {}; }
+  } weights;
+  weights.there = "language_model.model.embed_tokens.weight";
+  locate_tensors(parsed, weights);
+  CHECK(linear_specs(parsed, 1).front().module == "language_model.model.layers.1.self_attn.q_proj");
+  CHECK(parsed.head == "language_model.lm_head");
+  weights.there = "model.language_model.embed_tokens.weight";
+  locate_tensors(parsed, weights);
+  CHECK(linear_specs(parsed, 1).back().module == "model.language_model.layers.1.mlp.down_proj");
+  CHECK(parsed.head == "lm_head");
 }
 
 TEST_CASE("which layers have experts", "[model][config]") {

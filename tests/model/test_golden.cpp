@@ -4,6 +4,7 @@
 
 #include "checkpoint_weights.hpp"
 #include "model/decoder.hpp"
+#include "model/linear_specs.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/files.hpp"
 
@@ -30,13 +31,15 @@ TEST_CASE("logits of every family are those of transformers", "[model][golden]")
                "mistral-window", "qwen2-window-from-layer-1", "qwen3", "qwen3-biases-layer-types",
                "phi3-longrope-long", "phi3-longrope-short-window-old-spelling", "gemma2", "gemma3-local-rope",
                "gemma3-old-spelling", "mixtral", "qwen3-moe-mixed-layers", "qwen3-moe-normalized",
-               "qwen2-yarn", "deepseek-v2-groups", "deepseek-v3-yarn");
+               "qwen2-yarn", "deepseek-v2-groups", "deepseek-v3-yarn", "gemma3-in-larger-model");
   CAPTURE(name);
   const Checkpoint checkpoint = Checkpoint::open(test::golden("model/" + name) / "model.safetensors");
   const auto config = nlohmann::json::parse(test::read_file(test::golden("model/" + name) / "config.json"));
   const Checkpoint expected = Checkpoint::open(test::golden("model/" + name) / "expected.safetensors");
   const test::CheckpointWeights weights{checkpoint};
-  const Decoder decoder{parse_config(config), weights};
+  DecoderConfig parsed = parse_config(config);
+  locate_tensors(parsed, weights);
+  const Decoder decoder{parsed, weights};
 
   const std::int64_t length = expected.tensor("ids").shape.at(1);
   const bool is_cut = expected.contains("last_logits");  // of each window

@@ -61,8 +61,9 @@ std::vector<TensorSpec> specs_of(const DecoderConfig& config) {
       specs.push_back(
           {router_module(config, i) + ".e_score_correction_bias", DType::BF16, {config.experts.count}});
     if (config.latent) {
-      add_norm(latent_norm_tensor(i, LinearRole::kv_a), config.latent->kv_rank);
-      if (config.latent->q_rank > 0) add_norm(latent_norm_tensor(i, LinearRole::q_a), config.latent->q_rank);
+      add_norm(latent_norm_tensor(config, i, LinearRole::kv_a), config.latent->kv_rank);
+      if (config.latent->q_rank > 0)
+        add_norm(latent_norm_tensor(config, i, LinearRole::q_a), config.latent->q_rank);
     }
     if (config.qk_norm)
       for (const char* name : {"q_norm", "k_norm"})
