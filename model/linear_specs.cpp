@@ -1,5 +1,8 @@
 #include "model/linear_specs.hpp"
 
+#include <algorithm>
+#include <utility>
+
 #include <fmt/format.h>
 
 namespace mpk {
@@ -69,6 +72,36 @@ std::vector<LinearSpec> linear_specs(const DecoderConfig& config, std::int64_t l
   else
     add_mlp(config, prefix + "mlp.", config.intermediate, specs);
   return specs;
+}
+
+std::vector<std::vector<LinearSpec>> input_groups(const DecoderConfig& config, std::int64_t layer) {
+  // The first role that reads the same.
+  const auto input_of = [&](LinearRole role) {
+    const bool has_latent_q = config.latent && config.latent->q_rank > 0;
+    switch (role) {
+      case LinearRole::q:
+        return has_latent_q ? LinearRole::q : LinearRole::q_a;
+      case LinearRole::kv_a:
+      case LinearRole::k:
+      case LinearRole::v:
+        return LinearRole::q_a;
+      case LinearRole::up:
+        return LinearRole::gate;
+      default:
+        return role;
+    }
+  };
+  std::vector<std::vector<LinearSpec>> groups;
+  for (LinearSpec& spec : linear_specs(config, layer)) {
+    const auto same = std::find_if(groups.begin(), groups.end(), [&](const auto& group) {
+      return group.front().expert == spec.expert && input_of(group.front().role) == input_of(spec.role);
+    });
+    if (same == groups.end())
+      groups.push_back({std::move(spec)});
+    else
+      same->push_back(std::move(spec));
+  }
+  return groups;
 }
 
 std::string norm_tensor(const DecoderConfig& config, std::int64_t layer, LayerNorm norm) {

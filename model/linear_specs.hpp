@@ -31,6 +31,10 @@ struct LinearSpec {
 /// network beside them, if there is one, and then of each.
 std::vector<LinearSpec> linear_specs(const DecoderConfig& config, std::int64_t layer);
 
+/// The same by what they read: the linears of an element read one input. In every element, and of the
+/// elements, the order is that of linear_specs.
+std::vector<std::vector<LinearSpec>> input_groups(const DecoderConfig& config, std::int64_t layer);
+
 /// The norms of a decoder layer: of what q, k and v read, of what gate and up read, and with
 /// DecoderConfig::output_norms of what o and down make.
 enum class LayerNorm { attention_input, mlp_input, attention_output, mlp_output };

@@ -18,9 +18,8 @@ namespace {
 std::vector<StatisticsGroup> groups_of(const DecoderConfig& config) {
   std::vector<StatisticsGroup> groups;
   for (std::int64_t index = 0; index < config.num_layers; ++index)
-    for (const LinearSpec& spec : linear_specs(config, index))
-      if (spec.role != LinearRole::k && spec.role != LinearRole::v && spec.role != LinearRole::up)
-        groups.push_back({spec.module, spec.k.value});  // the others read what these read
+    for (const auto& linears : input_groups(config, index))
+      groups.push_back({linears.front().module, linears.front().k.value});
   return groups;
 }
 

@@ -36,18 +36,16 @@ struct Group {
 
 std::vector<Group> groups_of(const DecoderConfig& config, std::int64_t layer) {
   std::vector<Group> groups;
-  for (const LinearSpec& spec : linear_specs(config, layer)) {
-    const auto n = static_cast<double>(spec.n.value);
-    if (spec.role == LinearRole::k || spec.role == LinearRole::v || spec.role == LinearRole::up) {
-      groups.back().n += n;
-      continue;
-    }
-    const double part = spec.expert < 0 ? 1
-                                        : static_cast<double>(config.experts.per_token) /
-                                              static_cast<double>(config.experts.count);
-    groups.push_back({static_cast<double>(spec.k.value), n, part,
-                      spec.role == LinearRole::o || spec.role == LinearRole::down,
-                      spec.role == LinearRole::gate});
+  for (const auto& linears : input_groups(config, layer)) {
+    const LinearSpec& first = linears.front();
+    Group group{.k = static_cast<double>(first.k.value),
+                .is_output = first.role == LinearRole::o || first.role == LinearRole::down,
+                .is_gate_up = first.role == LinearRole::gate};
+    for (const LinearSpec& spec : linears) group.n += static_cast<double>(spec.n.value);
+    if (first.expert >= 0)
+      group.tokens =
+          static_cast<double>(config.experts.per_token) / static_cast<double>(config.experts.count);
+    groups.push_back(group);
   }
   return groups;
 }

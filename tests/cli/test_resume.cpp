@@ -15,6 +15,7 @@
 #include "tests/cli/quantize_bench.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/errors.hpp"
+#include "tests/support/family_model.hpp"
 
 using namespace mpk;
 using test::hashes;
@@ -106,14 +107,9 @@ TEST_CASE("an interrupted run goes on after its last finished layer, to the same
 }
 
 TEST_CASE("layers with experts, and with norms of their own, are run again as they were", "[resume]") {
-  test::TinyModel model{.layers = kLayers,
-                        .architecture = GENERATE("MixtralForCausalLM", "Gemma2ForCausalLM")};
-  if (model.architecture == "MixtralForCausalLM") {
-    model.config = {{"num_local_experts", 3}, {"num_experts_per_tok", 2}};
-    model.unused_expert = 1;
-  } else {
-    model.config = {{"sliding_window", 12}, {"query_pre_attn_scalar", 48}};
-  }
+  test::TinyModel model = test::family_model(
+      GENERATE("MixtralForCausalLM", "Gemma2ForCausalLM", "Phi3ForCausalLM", "DeepseekV3ForCausalLM"));
+  model.layers = kLayers;
   CAPTURE(model.architecture);
   Bench bench{model};
   bench.use("awq-gptq");

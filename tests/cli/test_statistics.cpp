@@ -6,6 +6,7 @@
 #include "tests/cli/quantize_bench.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/errors.hpp"
+#include "tests/support/family_model.hpp"
 
 using namespace mpk;
 using test::hashes;
@@ -50,6 +51,18 @@ TEST_CASE("what is solved from a file is what is solved while the float model ru
   bench.job.calibration = "nobody reads this";
   REQUIRE(bench.artifact("saved") == expected);
   REQUIRE(bench.verify(bench.dir / "saved").passed());
+}
+
+TEST_CASE("every group of linears is saved, whatever the family", "[statistics]") {
+  const std::string architecture = GENERATE("Gemma3ForCausalLM", "Phi3ForCausalLM", "Qwen3MoeForCausalLM",
+                                            "DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM");
+  CAPTURE(architecture);
+  Bench bench{test::family_model(architecture)};
+  bench.use("awq-gptq");
+  const fs::path file = bench.calibrate("stats");
+  const auto expected = bench.artifact("direct");
+  bench.job.statistics = file;
+  REQUIRE(bench.artifact("saved") == expected);
 }
 
 TEST_CASE("experts' statistics are saved with how many tokens they saw", "[statistics]") {
