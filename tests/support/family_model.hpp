@@ -30,6 +30,7 @@ inline TinyModel family_model(const std::string& architecture) {
           {"long_factor", json(std::vector<double>(8, 2.0))}}}}},
       {"Gemma2ForCausalLM", {{"sliding_window", 12}, {"query_pre_attn_scalar", 48}}},
       {"Gemma3ForCausalLM", {{"sliding_window", 12}, {"sliding_window_pattern", 2}}},
+      {"Gemma3ForConditionalGeneration", {{"sliding_window", 12}, {"sliding_window_pattern", 2}}},
       {"MixtralForCausalLM", merged(experts, {{"num_local_experts", 4}})},
       {"DeepseekV2ForCausalLM", merged(experts, {{"n_routed_experts", 4},
                                                  {"n_shared_experts", 2},

@@ -36,8 +36,9 @@ Tensor random_tensor(std::mt19937_64& engine, const Shape& shape, float norm_mea
 }
 
 std::vector<TensorSpec> specs_of(const DecoderConfig& config) {
-  std::vector<TensorSpec> specs{{"model.embed_tokens.weight", DType::BF16, {config.vocab, config.hidden}},
-                                {"model.norm.weight", DType::BF16, {config.hidden}}};
+  std::vector<TensorSpec> specs{
+      {config.tensor_prefix + "embed_tokens.weight", DType::BF16, {config.vocab, config.hidden}},
+      {config.tensor_prefix + "norm.weight", DType::BF16, {config.hidden}}};
   const auto add_norm = [&](const std::string& name, std::int64_t size) {
     specs.push_back({name, DType::BF16, {size}});
   };
@@ -67,7 +68,8 @@ std::vector<TensorSpec> specs_of(const DecoderConfig& config) {
     }
     if (config.qk_norm)
       for (const char* name : {"q_norm", "k_norm"})
-        add_norm(fmt::format("model.layers.{}.self_attn.{}.weight", i, name), config.head_dim);
+        add_norm(fmt::format("{}layers.{}.self_attn.{}.weight", config.tensor_prefix, i, name),
+                 config.head_dim);
   }
   return specs;
 }
@@ -98,7 +100,12 @@ void write_tiny_model(const std::filesystem::path& directory, const TinyModel& m
                                 {"rope_theta", 10000.0},
                                 {"tie_word_embeddings", m.tied}};
   config.update(m.config);
-  const DecoderConfig parsed = parse_config(config);
+  const bool is_part = m.architecture == "Gemma3ForConditionalGeneration";
+  if (is_part)
+    config = nlohmann::ordered_json{{"architectures", {m.architecture}},
+                                    {"text_config", nlohmann::ordered_json(config)}};
+  DecoderConfig parsed = parse_config(config);
+  if (is_part) parsed.tensor_prefix = "language_model.model.";
   std::filesystem::create_directories(directory);
   const auto specs = specs_of(parsed);
   CheckpointWriter writer{directory, specs, std::uint64_t{1} << 30};
