@@ -72,15 +72,16 @@ void CpuSolver::replay_layer(std::int64_t index, const std::vector<SolvedLinear>
 }
 
 std::optional<double> CpuSolver::residual_error() const {
-  const auto& [x, float_x] = activations_;
+  const MatrixF &x = activations_.x, &float_x = activations_.float_x;
   if (float_x.size() == 0 || are_behind_) return std::nullopt;
-  double error = 0, total = 0;
-#pragma omp parallel for schedule(static) reduction(+ : error, total)
+  Eigen::VectorXd error(x.cols()),
+      total(x.cols());  // of each token: summed in one order by any number of threads
+#pragma omp parallel for schedule(static)
   for (Eigen::Index i = 0; i < x.cols(); ++i) {
-    error += static_cast<double>((x.col(i) - float_x.col(i)).squaredNorm());
-    total += static_cast<double>(float_x.col(i).squaredNorm());
+    error(i) = static_cast<double>((x.col(i) - float_x.col(i)).squaredNorm());
+    total(i) = static_cast<double>(float_x.col(i).squaredNorm());
   }
-  return total > 0 ? std::sqrt(error / total) : 0;
+  return total.sum() > 0 ? std::sqrt(error.sum() / total.sum()) : 0;
 }
 
 }  // namespace mpk

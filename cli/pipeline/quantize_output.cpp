@@ -59,11 +59,11 @@ std::uint64_t bytes_held(const QuantizedMatrix& matrix, const std::vector<const 
 
 QuantizeOutput::QuantizeOutput(const QuantizeJob& job, const Checkpoint& source, SourcePlan& plan,
                                std::int64_t num_layers, const fs::path& directory, QuantizeJournal& journal,
-                               std::function<void()> on_finished)
+                               std::function<void()> before_note)
     : job_{job},
       source_{source},
       journal_{journal},
-      on_finished_{std::move(on_finished)},
+      before_note_{std::move(before_note)},
       plan_{plan},
       threads_per_writer_{std::max(1, omp_get_max_threads() / num_writers())},
       units_(static_cast<std::size_t>(num_layers + 1)),
@@ -159,8 +159,8 @@ void QuantizeOutput::note(const Unit& unit) {
         finished.written[i][name] = artifacts_[i]->sha256(name);
       }
   for (const auto& artifact : artifacts_) artifact->flush();
+  before_note_();
   journal_.append(finished);
-  on_finished_();
 }
 
 void QuantizeOutput::write_rest() {

@@ -26,12 +26,12 @@ class QuantizeOutput {
   static constexpr std::uint64_t kWaitingBytes = std::uint64_t{1} << 30;
 
   /// Creates all tensor files in `directory` (in directory/FORMAT each if there are several formats), or goes
-  /// on with what an earlier run wrote there, as `journal` has it. `on_finished()` is called, from any
-  /// thread, after a unit has been noted. Fills in what `plan` leaves open: hashes of the source's tensors,
+  /// on with what an earlier run wrote there, as `journal` has it. `before_note()` is called, from any
+  /// thread, before a unit is noted. Fills in what `plan` leaves open: hashes of the source's tensors,
   /// norms that were rewritten. All references must outlive this object.
   QuantizeOutput(const QuantizeJob& job, const Checkpoint& source, SourcePlan& plan, std::int64_t num_layers,
                  const std::filesystem::path& directory, QuantizeJournal& journal,
-                 std::function<void()> on_finished);
+                 std::function<void()> before_note);
   QuantizeOutput(const QuantizeOutput&) = delete;
   QuantizeOutput& operator=(const QuantizeOutput&) = delete;
 
@@ -77,7 +77,7 @@ class QuantizeOutput {
   const QuantizeJob& job_;
   const Checkpoint& source_;
   QuantizeJournal& journal_;
-  std::function<void()> on_finished_;
+  std::function<void()> before_note_;
   std::int64_t finished_layers_ = 0;
   SourcePlan& plan_;
   std::vector<std::unique_ptr<ArtifactWriter>> artifacts_;  ///< one per format
