@@ -11,8 +11,8 @@
 #include "kernels/dequantize.hpp"
 #include "kernels/device/packed_float.cuh"
 #include "kernels/gpu.hpp"
-#include "kernels/runtime/device_buffer.hpp"
-#include "kernels/runtime/stream.hpp"
+#include "gpu/device_buffer.hpp"
+#include "gpu/stream.hpp"
 #include "packer/format/error.hpp"
 
 namespace mpk {

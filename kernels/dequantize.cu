@@ -1,7 +1,7 @@
 #include "kernels/dequantize.hpp"
 #include "kernels/device/decode.cuh"
 #include "kernels/device/fragment.cuh"
-#include "kernels/runtime/check.hpp"
+#include "gpu/check.hpp"
 
 namespace mpk {
 namespace {

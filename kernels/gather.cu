@@ -1,5 +1,5 @@
 #include "kernels/family.hpp"
-#include "kernels/runtime/check.hpp"
+#include "gpu/check.hpp"
 
 namespace mpk {
 namespace {

@@ -6,7 +6,7 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/family.hpp"
-#include "kernels/runtime/check.hpp"
+#include "gpu/check.hpp"
 #include "packer/format/error.hpp"
 #include "packer/format/layouts.hpp"
 

@@ -7,8 +7,8 @@
 #include "kernels/dequantize.hpp"
 #include "kernels/gemm.hpp"
 #include "kernels/reference.hpp"
-#include "kernels/runtime/device_buffer.hpp"
-#include "kernels/runtime/stream.hpp"
+#include "gpu/device_buffer.hpp"
+#include "gpu/stream.hpp"
 
 namespace mpk {
 namespace {

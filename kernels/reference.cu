@@ -2,7 +2,7 @@
 #include <cuda_fp16.h>
 
 #include "kernels/reference.hpp"
-#include "kernels/runtime/check.hpp"
+#include "gpu/check.hpp"
 
 namespace mpk {
 namespace {

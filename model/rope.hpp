@@ -19,6 +19,9 @@ class RopeTable {
   /// The same where element 2 i turns with element 2 i + 1.
   void rotate_neighbours(float* head, std::int64_t position) const;
 
+  const MatrixF& cos() const { return cos_; }  ///< (head_dim / 2, length)
+  const MatrixF& sin() const { return sin_; }
+
  private:
   MatrixF cos_, sin_;  ///< (dim / 2, length)
 };

@@ -39,6 +39,16 @@ std::vector<Eigen::Index> dead_inputs(const MatrixF& hessian) {
   return dead;
 }
 
+double raised_damp(double damp, double mean) {
+  if (damp >= kMostDamping)
+    throw Error(
+        ErrorKind::bad_input,
+        fmt::format("the Hessian is not positive definite even with {} of its mean diagonal ({}) added; "
+                    "it is no sum of x x^T",
+                    damp, mean));
+  return std::min(std::max(10 * damp, kLeastRaise), kMostDamping);
+}
+
 DampedFactor damped_factor(const MatrixF& hessian, std::span<const Eigen::Index> order, double damp) {
   const double mean = mean_diagonal(hessian);
   DampedFactor result{MatrixF(hessian.rows(), hessian.cols()), damp, damp * mean};
@@ -46,13 +56,7 @@ DampedFactor damped_factor(const MatrixF& hessian, std::span<const Eigen::Index>
     result.added = result.damp * mean;
     gather_upper(hessian, order, result.added, mean, result.r);
     if (factor_upper(result.r)) return result;
-    if (result.damp >= kMostDamping)
-      throw Error(
-          ErrorKind::bad_input,
-          fmt::format("the Hessian is not positive definite even with {} of its mean diagonal ({}) added; "
-                      "it is no sum of x x^T",
-                      result.damp, mean));
-    result.damp = std::min(std::max(10 * result.damp, kLeastRaise), kMostDamping);
+    result.damp = raised_damp(result.damp, mean);
   }
 }
 

@@ -11,6 +11,10 @@ namespace mpk {
 /// Inputs that were zero in every calibration token: H_kk = 0.
 std::vector<Eigen::Index> dead_inputs(const MatrixF& hessian);
 
+/// What to try where H with `damp` was not positive definite: ten times as much. Throws Error{bad_input}
+/// where H would hardly matter any more. `mean`: of its diagonal, for the message.
+double raised_damp(double damp, double mean);
+
 struct DampedFactor {
   MatrixF r;         ///< (K, K) upper triangular, R R^T = the damped Hessian in solve order
   double damp = 0;   ///< in units of the Hessian's mean diagonal

@@ -1,7 +1,6 @@
 #include "quantizer/ranges.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -9,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "packer/format/error.hpp"
+#include "quantizer/distance.hpp"
 #include "quantizer/linalg/parallel.hpp"
 #include "quantizer/rounding.hpp"
 
@@ -21,37 +21,6 @@ std::vector<float> factor_range(int first, int last, int step) {
   for (int p = first; step > 0 ? p <= last : p >= last; p += step)
     factors.push_back(static_cast<float>(p) / 100.0f);
   return factors;
-}
-
-std::vector<float> candidate_factors(const QuantizerOptions& options) {
-  // A range that need not hold both sides alike may also be too short for one of them.
-  const bool wide = options.signed_scales || options.scheme.zero_points == ZeroPoints::integer;
-  std::vector<float> factors{1.0f};
-  if (options.ranges != Ranges::minmax)
-    for (float p : wide ? factor_range(120, 40, -2) : factor_range(99, 20, -1))
-      if (p != 1.0f) factors.push_back(p);
-  if (options.signed_scales && options.scheme.zero_points == ZeroPoints::implied)
-    for (std::size_t i = 0, positive = factors.size(); i < positive; ++i) factors.push_back(-factors[i]);
-  return factors;
-}
-
-/// s^(-1/5) for s >= 0, finite at 0: a guess from the exponent bits, then two steps of third order.
-inline float inverse_fifth_root(float s) {
-  constexpr float kGuess = 1277500000.0f;  // 1.2 * 127 * 2^23, less what halves the guess's worst error
-  const auto bits = static_cast<float>(std::bit_cast<std::int32_t>(s));
-  float root = std::bit_cast<float>(static_cast<std::int32_t>(kGuess - 0.2f * bits));
-  for (int step = 0; step < 2; ++step) {
-    const float square = root * root;
-    const float missing = 1.0f - (s * root) * (square * square);  // in this order nothing overflows at s = 0
-    root += root * missing * (0.2f + 0.12f * missing);
-  }
-  return root;
-}
-
-inline float power_2_4(float error) {
-  const float s = error * error, root = inverse_fifth_root(s);
-  const float half = s * root * root;  // s^(3/5)
-  return half * half;
 }
 
 /// Sum of |w / scale - level|^2.4, or anything above `limit` once the sum has passed it.
@@ -97,8 +66,16 @@ Extremes extremes_of(std::span<const float> weights) {
 
 }  // namespace
 
-float distance(float error) {
-  return power_2_4(error);
+std::vector<float> candidate_factors(const QuantizerOptions& options) {
+  // A range that need not hold both sides alike may also be too short for one of them.
+  const bool wide = options.signed_scales || options.scheme.zero_points == ZeroPoints::integer;
+  std::vector<float> factors{1.0f};
+  if (options.ranges != Ranges::minmax)
+    for (float p : wide ? factor_range(120, 40, -2) : factor_range(99, 20, -1))
+      if (p != 1.0f) factors.push_back(p);
+  if (options.signed_scales && options.scheme.zero_points == ZeroPoints::implied)
+    for (std::size_t i = 0, positive = factors.size(); i < positive; ++i) factors.push_back(-factors[i]);
+  return factors;
 }
 
 RangeSearch::RangeSearch(const QuantizerOptions& options)

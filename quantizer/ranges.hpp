@@ -17,6 +17,9 @@ struct GroupRange {
   friend bool operator==(const GroupRange&, const GroupRange&) = default;
 };
 
+/// The candidates p, the safest first; negative: the scale is.
+std::vector<float> candidate_factors(const QuantizerOptions& options);
+
 class RangeSearch {
  public:
   explicit RangeSearch(const QuantizerOptions& options);
@@ -32,16 +35,12 @@ class RangeSearch {
                      float largest, float first_zero, float last_zero, GroupRange best) const;
 
   Scheme scheme_;
-  std::vector<float> factors_;  // p, the safest first; negative: the scale is
+  std::vector<float> factors_;
 };
 
 /// A matrix of this shape whose groups have their ranges, each found on its own; codes are not set.
 /// `importance` (K), if not empty, multiplies each input's distances.
 QuantizedMatrix find_ranges(ConstMatrixRef weight, const QuantizerOptions& options,
                             const Eigen::VectorXf& importance = {});
-
-/// |error|^2.4 to within a few ulp, in multiplications only so that it vectorises; for tests and for the
-/// search.
-float distance(float error);
 
 }  // namespace mpk

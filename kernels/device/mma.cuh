@@ -24,6 +24,16 @@ __device__ __forceinline__ FragmentA ldmatrix_x4(std::uint32_t shared) {
   return a;
 }
 
+/// The same, each matrix transposed on the way.
+__device__ __forceinline__ FragmentA ldmatrix_x4_transposed(std::uint32_t shared) {
+  FragmentA a;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a.reg[0]), "=r"(a.reg[1]), "=r"(a.reg[2]), "=r"(a.reg[3])
+               : "r"(shared)
+               : "memory");
+  return a;
+}
+
 /// c += a * b: 16 x 8 floats, 16 x 16 and 16 x 8 16-bit floats.
 template <Float kFloat>
 __device__ __forceinline__ void mma(float (&c)[4], const FragmentA& a, const FragmentB& b) {

@@ -6,7 +6,7 @@
 
 #include "kernels/family.hpp"
 #include "kernels/mma_sync/gemm_kernel.cuh"
-#include "kernels/runtime/check.hpp"
+#include "gpu/check.hpp"
 
 namespace mpk {
 namespace {

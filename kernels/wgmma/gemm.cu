@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "kernels/family.hpp"
-#include "kernels/runtime/check.hpp"
+#include "gpu/check.hpp"
 #include "kernels/wgmma/gemm_kernel.cuh"
 #include "kernels/wgmma/plan.hpp"
 

@@ -6,7 +6,7 @@
 
 #include "kernels/gpu.hpp"
 #include "kernels/include/marlin_pack.h"
-#include "kernels/runtime/device_buffer.hpp"
+#include "gpu/device_buffer.hpp"
 #include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"
 

@@ -11,7 +11,7 @@
 
 #include "kernels/gemm.hpp"
 #include "kernels/gpu.hpp"
-#include "kernels/runtime/device_buffer.hpp"
+#include "gpu/device_buffer.hpp"
 #include "tests/kernels/compare.hpp"
 #include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/runtime/check.hpp"
-#include "kernels/runtime/stream.hpp"
+#include "gpu/check.hpp"
+#include "gpu/stream.hpp"
 
 namespace mpk {
 

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "kernels/runtime/check.hpp"
+#include "gpu/check.hpp"
 
 namespace mpk {
 
@@ -38,6 +38,10 @@ class Event {
     return *this;
   }
   void record(const Stream& stream) { MPK_CUDA(cudaEventRecord(event_, stream.get())); }
+  /// Blocks until the GPU has come past the mark.
+  void wait() const { MPK_CUDA(cudaEventSynchronize(event_)); }
+  /// Work that `stream` gets from now on begins after the mark.
+  void hold_up(const Stream& stream) const { MPK_CUDA(cudaStreamWaitEvent(stream.get(), event_)); }
   float milliseconds_since(const Event& start) const {
     float ms = 0;
     MPK_CUDA(cudaEventSynchronize(event_));
