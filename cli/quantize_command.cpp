@@ -25,6 +25,8 @@ struct QuantizeOptions {
   int bits = 4, threads = 0;
   std::int64_t group_size = 128, samples = 128, seq_len = 512;
   std::uint64_t max_shard_size = 5'000'000'000;
+  std::string gpu_compute = "bfloat16";
+  std::optional<std::int64_t> gpu_memory, host_memory;
   std::optional<std::uint64_t> seed;
   double damp = 0.01, target_correction = 0.5;
   int descent = 4;
@@ -69,6 +71,10 @@ QuantizeJob job_from(const QuantizeOptions& o) {
   job.max_shard_bytes = o.max_shard_size;
   job.device = device_named(o.device);
   job.restart = o.restart;
+  for (const GpuCompute compute : {GpuCompute::bfloat16, GpuCompute::float16, GpuCompute::float32})
+    if (o.gpu_compute == name_of(compute)) job.gpu_compute = compute;
+  job.gpu_memory = o.gpu_memory;
+  job.host_memory = o.host_memory;
   job.float_inputs = o.float_inputs || !o.statistics.empty();
   if (!o.statistics.empty()) job.statistics = o.statistics;
   if (job.method->needs_hessian && o.calibration.empty() && !job.statistics)
@@ -259,9 +265,16 @@ void add_quantize(CLI::App& root) {
                 "print layers, sizes, memory and time, exactly or as an estimate, and stop before any work");
   cmd->add_option("--eval", o->eval_text, "text to measure perplexity on, before and after");
   cmd->add_flag("--verify,!--no-verify", o->verify, "prove the artifact after writing it (default)");
-  cmd->add_option("--device", o->device,
-                  "where layers are solved, as far as there is an engine for it, and the proof runs its GEMM")
+  cmd->add_option("--device", o->device, "where layers are solved and the proof runs its GEMM")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  cmd->add_option("--gpu-memory", o->gpu_memory, "what solving on the GPU may take, as 6GiB; default: 24GiB")
+      ->transform(CLI::AsSizeValue(false));
+  cmd->add_option("--host-memory", o->host_memory,
+                  "what the activations that find no room there may take; default: no limit")
+      ->transform(CLI::AsSizeValue(false));
+  cmd->add_option("--gpu-compute", o->gpu_compute, "what the GPU multiplies; sums are float32")
+      ->check(CLI::IsMember({"bfloat16", "float16", "float32"}))
       ->capture_default_str();
   cmd->add_option("--threads", o->threads, "0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
   cmd->add_option("--json", o->json, "write the results to a file, or - for standard output");

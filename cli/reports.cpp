@@ -132,6 +132,11 @@ void print_quantize(const QuantizeReport& report, const Output& out) {
                          human_bytes(artifact.bytes),
                          static_cast<double>(report.source_bytes) / static_cast<double>(artifact.bytes),
                          artifact.format, artifact.shards, artifact.shards == 1 ? "" : "s"));
+  out.line(fmt::format(
+      "solved      on {}{}{}", report.engine,
+      report.why_not_gpu.empty() ? "" : fmt::format(" (not on the GPU: {})", report.why_not_gpu),
+      report.peak_gpu_bytes > 0 ? fmt::format(", {} of GPU memory", human_bytes(report.peak_gpu_bytes))
+                                : ""));
   const auto& s = report.seconds;
   out.line(fmt::format(
       "time        {}: load {:.1f}, forward {:.1f}, Hessians {:.1f}, solve {:.1f}, write {:.1f} s",
@@ -149,6 +154,8 @@ nlohmann::ordered_json to_json(const QuantizeReport& report) {
                                  {"shards", artifact.shards}});
   json["engine"] = report.engine;
   json["resumed_layers"] = report.resumed_layers;
+  json["engine"] = report.engine;
+  if (report.peak_gpu_bytes > 0) json["peak_gpu_bytes"] = report.peak_gpu_bytes;
   const auto& s = report.seconds;
   json["seconds"] = {{"load", s.solver.load},
                      {"forward", s.solver.calibration.forward},

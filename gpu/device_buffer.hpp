@@ -1,7 +1,9 @@
 #pragma once
 // GPU memory that frees itself. Move-only.
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -12,6 +14,28 @@
 #include "gpu/stream.hpp"
 
 namespace mpk {
+
+namespace detail {
+/// What this process holds in buffers, and the most it ever held.
+struct DeviceMemory {
+  std::atomic<std::uint64_t> now = 0, peak = 0;
+  void add(std::uint64_t bytes) {
+    const std::uint64_t total = now += bytes;
+    std::uint64_t seen = peak;
+    while (seen < total && !peak.compare_exchange_weak(seen, total)) {
+    }
+  }
+};
+inline DeviceMemory device_memory;
+}  // namespace detail
+
+/// Bytes of GPU memory in DeviceBuffers; the CUDA context and libraries take more beside them.
+inline std::uint64_t gpu_memory_now() {
+  return detail::device_memory.now;
+}
+inline std::uint64_t gpu_memory_peak() {
+  return detail::device_memory.peak;
+}
 
 template <class T>
 class DeviceBuffer {
@@ -25,6 +49,7 @@ class DeviceBuffer {
     if (status == cudaErrorMemoryAllocation)
       (void)cudaGetLastError();  // not sticky: a smaller layer may still fit
     check_cuda(status, ("cudaMalloc of " + std::to_string(size_bytes()) + " bytes").c_str());
+    detail::device_memory.add(size_bytes());
   }
   /// A copy of host memory; returns when the host memory may change again.
   DeviceBuffer(std::span<const T> host, const Stream& stream) : DeviceBuffer(host.size()) {
@@ -32,7 +57,11 @@ class DeviceBuffer {
     MPK_CUDA(cudaMemcpyAsync(data_, host.data(), size_bytes(), cudaMemcpyHostToDevice, stream.get()));
     stream.wait();
   }
-  ~DeviceBuffer() { cudaFree(data_); }
+  ~DeviceBuffer() {
+    if (!data_) return;
+    cudaFree(data_);
+    detail::device_memory.now -= size_bytes();
+  }
   DeviceBuffer(DeviceBuffer&& other) noexcept
       : data_{std::exchange(other.data_, nullptr)}, size_{std::exchange(other.size_, 0)} {}
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {

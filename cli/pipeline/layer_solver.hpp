@@ -64,6 +64,8 @@ class LayerSolver {
   /// that was begun with another is not continued.
   virtual std::string name() const = 0;
   virtual SolverSeconds seconds() const = 0;
+  /// The most GPU memory it held in buffers; 0 on the CPU.
+  virtual std::uint64_t peak_gpu_bytes() const { return 0; }
 };
 
 /// All must outlive the solver.
@@ -75,7 +77,8 @@ struct SolverInput {
   const StatisticsFile* statistics = nullptr;  ///< if the job has some
 };
 
-/// The engine that job.device asks for.
-std::unique_ptr<LayerSolver> make_layer_solver(const SolverInput& input);
+/// The engine that job.device asks for: the GPU's, if `automatic` and it can do the job, with `why_not`
+/// saying why if it cannot. Throws Error{unsupported} if the GPU was demanded and cannot.
+std::unique_ptr<LayerSolver> make_layer_solver(const SolverInput& input, std::string& why_not);
 
 }  // namespace mpk

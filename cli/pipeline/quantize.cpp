@@ -78,7 +78,8 @@ class Run {
     else if (job.method->needs_hessian)
       calibration = use_text();
     recipe_ = recipe_json(job, calibration);
-    solver_ = make_layer_solver({job, model_, plan_, windows_, statistics_ ? &*statistics_ : nullptr});
+    solver_ = make_layer_solver({job, model_, plan_, windows_, statistics_ ? &*statistics_ : nullptr},
+                                report_.why_not_gpu);
   }
 
   QuantizeReport operator()(const Proof& prove) {
@@ -195,6 +196,8 @@ class Run {
     report_.kept = plan_.kept;
     report_.damp_asked = job_.options.damp;
     report_.seconds.solver = solver_->seconds();
+    report_.engine = solver_->name();
+    report_.peak_gpu_bytes = solver_->peak_gpu_bytes();
   }
 
   const QuantizeJob& job_;

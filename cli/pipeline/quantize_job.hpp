@@ -13,6 +13,14 @@
 
 namespace mpk {
 
+/// What the GPU multiplies; it always adds up in float32.
+enum class GpuCompute { bfloat16, float16, float32 };
+constexpr const char* name_of(GpuCompute compute) {
+  return compute == GpuCompute::bfloat16  ? "bfloat16"
+         : compute == GpuCompute::float16 ? "float16"
+                                          : "float32";
+}
+
 struct QuantizeJob {
   std::filesystem::path source, destination;
   std::vector<const WeightFormat*>
@@ -32,6 +40,10 @@ struct QuantizeJob {
   std::uint64_t max_shard_bytes = 5'000'000'000;
   bool restart = false;         ///< throw away what an interrupted run left
   Device device = Device::cpu;  ///< where the layers are solved
+  GpuCompute gpu_compute = GpuCompute::bfloat16;
+  std::optional<std::int64_t>
+      gpu_memory;  ///< bytes the GPU solver may take; nullopt: 24 GiB, or what is free
+  std::optional<std::int64_t> host_memory;  ///< bytes of activations that may stand in pinned host memory
 
   /// The float model's activations are carried along.
   bool corrects_targets() const { return method->minimizes_error && target_correction > 0; }

@@ -1,0 +1,606 @@
+#include "cli/pipeline/gpu_solver.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <future>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "cli/pipeline/layer_stream.hpp"
+#include "cli/pipeline/timer.hpp"
+#include "cli/pipeline/token_store.hpp"
+#include "kernels/gpu.hpp"
+#include "model/cuda/gpu_layer.hpp"
+#include "model/cuda/steps.hpp"
+#include "packer/format/error.hpp"
+#include "quantizer/cuda/gpu_quantizer.hpp"
+
+namespace mpk {
+namespace {
+
+constexpr std::int64_t kGramPanel =
+    2048;  // columns of X X^T at a time: of the upper triangle little is computed
+// The CUDA context, the libraries' code and workspaces: seen on an H200 beside what is allocated here.
+constexpr std::int64_t kOverheadBytes = std::int64_t{900} << 20;
+constexpr std::int64_t kDefaultGpuMemory = std::int64_t{24} << 30;
+
+/// Time on the GPU by purpose, added up where the host waits anyway.
+class GpuClock {
+ public:
+  explicit GpuClock(const Stream& stream) : stream_{stream} {}
+  /// Runs `work`, whose launches count towards `seconds`.
+  template <class Work>
+  void measure(double& seconds, Work&& work) {
+    if (next_ == spans_.size()) spans_.emplace_back();
+    Span& span = spans_[next_++];
+    span.seconds = &seconds;
+    span.begin.record(stream_);
+    work();
+    span.end.record(stream_);
+  }
+  /// Waits for the GPU.
+  void settle() {
+    stream_.wait();
+    for (; next_ > 0; --next_) {
+      const Span& span = spans_[next_ - 1];
+      *span.seconds += span.end.milliseconds_since(span.begin) / 1e3;
+    }
+  }
+
+ private:
+  struct Span {
+    Event begin, end;
+    double* seconds = nullptr;
+  };
+  const Stream& stream_;
+  std::deque<Span> spans_;
+  std::size_t next_ = 0;
+};
+
+/// Sums over the calibration tokens for one group of linears, (K, K) and (N, K).
+struct Sums {
+  DeviceBuffer<float> hessian, shift, residual;
+
+  void clear(const Stream& stream) {
+    for (DeviceBuffer<float>* buffer : {&hessian, &shift, &residual})
+      if (buffer->size() > 0) buffer->fill_bytes(0, stream);
+  }
+  GpuStatistics view() {
+    return {hessian.data(), shift.size() > 0 ? shift.data() : nullptr,
+            residual.size() > 0 ? residual.data() : nullptr};
+  }
+};
+
+GpuFloat gpu_float(GpuCompute compute) {
+  switch (compute) {
+    case GpuCompute::bfloat16:
+      return GpuFloat::bf16;
+    case GpuCompute::float16:
+      return GpuFloat::f16;
+    case GpuCompute::float32:
+      return GpuFloat::f32;
+  }
+  return GpuFloat::bf16;
+}
+
+/// Sizes of the groups of linears of any layer.
+struct GroupShape {
+  std::int64_t k, n, largest_n;  ///< n: of all its linears together
+};
+
+class GpuSolver final : public LayerSolver {
+ public:
+  explicit GpuSolver(const SolverInput& input)
+      : input_{input},
+        config_{input.model.config},
+        length_{input.job.seq_len},
+        tokens_{std::ssize(input.windows)},
+        chunk_{std::min(gpu_chunk_tokens(length_), tokens_)},
+        follows_float_{input.job.corrects_targets()},
+        type_{gpu_float(input.job.gpu_compute)},
+        own_{config_, type_},
+        next_{config_, type_} {
+    if (follows_float_) float_.emplace(config_, type_);
+    place_activations();
+    embed();
+    begin_loading(0);
+  }
+  ~GpuSolver() override {
+    if (loading_.valid()) loading_.wait();
+  }
+
+  RewrittenNorms solve_layer(std::int64_t index, const Take& take) override {
+    take_layer(index);
+    if (input_.job.true_sequential)
+      by_groups(take);
+    else
+      at_once(take);
+    end_layer();
+    return {};
+  }
+
+  void replay_layer(std::int64_t index, const std::vector<SolvedLinear>& linears,
+                    const RewrittenNorms&) override {
+    take_layer(index);
+    if (!is_last()) {
+      if (follows_float_)
+        for_each_chunk(
+            [&](std::int64_t begin, std::int64_t count) { forward(*float_, *float_stream_, begin, count); });
+      for (const SolvedLinear& solved : linears) upload_decoded(solved);
+      for_each_chunk(
+          [&](std::int64_t begin, std::int64_t count) { forward(own_, own_stream_.value(), begin, count); });
+    }
+    end_layer();
+  }
+
+  bool has_state() const override { return true; }
+  std::string name() const override { return std::string{"cuda, "} + name_of(input_.job.gpu_compute); }
+  SolverSeconds seconds() const override { return seconds_; }
+  std::uint64_t peak_gpu_bytes() const override { return gpu_memory_peak(); }
+
+ private:
+  /// The activations of one model, and what its layers are run with.
+  struct ModelStream {
+    GpuLayerStages stages;
+    TokenStore x;      ///< (hidden, tokens) float32: the residual stream
+    TokenStore heads;  ///< (num_heads * head_dim, tokens): input of o
+  };
+
+  // ---- memory
+  // ----------------------------------------------------------------------------------------------
+
+  std::vector<GroupShape> groups() const {
+    const std::int64_t heads = config_.num_heads * config_.head_dim,
+                       kv = config_.num_kv_heads * config_.head_dim;
+    return {{config_.hidden, heads + 2 * kv, std::max(heads, kv)},
+            {heads, config_.hidden, config_.hidden},
+            {config_.hidden, 2 * config_.intermediate, config_.intermediate},
+            {config_.intermediate, config_.hidden, config_.hidden}};
+  }
+
+  /// What the sums of all groups (or of the largest, if they take turns) and the solver will allocate.
+  std::int64_t bytes_to_solve() const {
+    std::int64_t all = 0, most = 0, solver = 0;
+    for (std::size_t g = 0; g < kLinearGroups.size(); ++g) {
+      const GroupShape shape = groups()[g];
+      std::int64_t sums = shape.k * shape.k;
+      if (follows_float_)
+        sums += shape.k * shape.k + (adds_to_residual(kLinearGroups[g]) ? shape.n * shape.k : 0);
+      all += sums;
+      most = std::max(most, sums);
+      // Factor; weights, their errors and a third of them; codes twice.
+      solver = std::max(
+          solver, 4 * (shape.k * shape.k + 3 * shape.largest_n * shape.k) + 2 * shape.largest_n * shape.k);
+    }
+    const std::int64_t difference =
+        follows_float_ ? chunk_ * std::max(config_.hidden, config_.intermediate) : 0;
+    return 4 * (input_.job.true_sequential ? most : all) + solver +
+           difference * static_cast<std::int64_t>(bytes_of(type_));
+  }
+
+  /// Allocates the streams: each store on the GPU as long as the budget allows, then in host memory.
+  void place_activations() {
+    const std::int64_t models = follows_float_ ? 2 : 1;
+    const std::int64_t state = config_.hidden * 4;
+    const std::int64_t heads =
+        config_.num_heads * config_.head_dim * static_cast<std::int64_t>(bytes_of(type_));
+    const std::int64_t per_stage_token =
+        (3 * config_.hidden + 4 * config_.num_heads * config_.head_dim + 3 * config_.intermediate) *
+        static_cast<std::int64_t>(bytes_of(type_));
+    std::size_t free = 0, total = 0;
+    MPK_CUDA(cudaMemGetInfo(&free, &total));
+    const auto allocated = static_cast<std::int64_t>(gpu_memory_now());
+    const std::int64_t budget = std::min(input_.job.gpu_memory.value_or(kDefaultGpuMemory),
+                                         static_cast<std::int64_t>(free) + allocated + kOverheadBytes / 2);
+    const std::int64_t fixed = kOverheadBytes + allocated + bytes_to_solve() +
+                               models * per_stage_token * chunk_ + models * (state + heads) * chunk_;
+    if (fixed > budget)
+      throw Error{
+          ErrorKind::device,
+          fmt::format("quantizing this model on the GPU takes {:.1f} GB even with the activations in host "
+                      "memory; --gpu-memory (or what is free) is {:.1f} GB. Allow more, or take --device cpu",
+                      static_cast<double>(fixed) / 1e9, static_cast<double>(budget) / 1e9)};
+    std::int64_t left = budget - fixed, on_host = 0;
+    // In the order of how often they travel.
+    const auto place = [&](std::int64_t bytes_per_token) {
+      const std::int64_t more = bytes_per_token * (tokens_ - chunk_);
+      if (more <= left) {
+        left -= more;
+        return true;
+      }
+      on_host += bytes_per_token * tokens_;
+      return false;
+    };
+    const bool keeps_heads = input_.job.true_sequential;
+    const bool x = place(state), heads_here = keeps_heads ? place(heads) : false;
+    const bool float_x = follows_float_ && place(state),
+               float_heads = follows_float_ && keeps_heads && place(heads);
+    if (input_.job.host_memory && on_host > *input_.job.host_memory)
+      throw Error{
+          ErrorKind::device,
+          fmt::format(
+              "{:.1f} GB of activations do not fit into the GPU's budget of {:.1f} GB and are more than "
+              "--host-memory ({:.1f} GB) allows: raise one of them, or take fewer --samples",
+              static_cast<double>(on_host) / 1e9, static_cast<double>(budget) / 1e9,
+              static_cast<double>(*input_.job.host_memory) / 1e9)};
+    const std::int64_t head_tokens = keeps_heads ? tokens_ : chunk_;
+    make_stream(own_stream_, state, x, heads, head_tokens, heads_here || !keeps_heads);
+    if (follows_float_)
+      make_stream(float_stream_, state, float_x, heads, head_tokens, float_heads || !keeps_heads);
+  }
+  void make_stream(std::optional<ModelStream>& stream, std::int64_t state, bool x_here, std::int64_t heads,
+                   std::int64_t head_tokens, bool heads_here) {
+    stream.emplace(ModelStream{{config_, blas_, type_, length_, chunk_},
+                               {state, tokens_, chunk_, x_here, stream_},
+                               {heads, head_tokens, chunk_, heads_here, stream_}});
+  }
+
+  Sums make_sums(LinearGroup group) const {
+    const GroupShape shape = groups()[static_cast<std::size_t>(group)];
+    const auto size = static_cast<std::size_t>(shape.k * shape.k);
+    Sums sums{DeviceBuffer<float>{size}, {}, {}};
+    if (follows_float_) sums.shift = DeviceBuffer<float>{size};
+    if (follows_float_ && adds_to_residual(group))
+      sums.residual = DeviceBuffer<float>{static_cast<std::size_t>(shape.n * shape.k)};
+    sums.clear(stream_);
+    return sums;
+  }
+
+  // ---- weights
+  // ---------------------------------------------------------------------------------------------
+
+  void begin_loading(std::int64_t index) {
+    if (index >= config_.num_layers) return;
+    own_used_.record(stream_);
+    loading_ = std::async(std::launch::async, [this, index] {
+      own_used_.hold_up(uploader_.stream());
+      std::vector<std::string> names;
+      next_.load(
+          config_, index,
+          [&](const std::string& name) {
+            names.push_back(name);
+            return input_.model.checkpoint.tensor(name);
+          },
+          uploader_);
+      uploader_.stream().wait();
+      for (const std::string& name : names) input_.model.checkpoint.release(name);
+    });
+  }
+
+  /// Layer `index` becomes own_ (and float_), and the one after it begins to load.
+  void take_layer(std::int64_t index) {
+    {
+      Timer timer{seconds_.load};
+      if (loading_.valid()) loading_.get();
+      if (next_.index != index) {
+        begin_loading(index);
+        loading_.get();
+      }
+    }
+    std::swap(own_, next_);
+    if (follows_float_) float_->copy_from(own_, stream_);
+    begin_loading(index + 1);
+  }
+  void end_layer() { clock_.settle(); }
+  bool is_last() const { return own_.index + 1 == config_.num_layers; }
+
+  GpuLinears& linears_of(LinearGroup group) {
+    switch (group) {
+      case LinearGroup::qkv:
+        return own_.qkv;
+      case LinearGroup::o:
+        return own_.o;
+      case LinearGroup::gate_up:
+        return own_.gate_up;
+      case LinearGroup::down:
+        return own_.down;
+    }
+    return own_.qkv;
+  }
+  bool any_wanted(LinearGroup group) {
+    return std::ranges::any_of(linears_of(group).linears, [&](const GpuLinears::One& one) {
+      return input_.plan.layers.contains(one.module);
+    });
+  }
+
+  void upload_decoded(const SolvedLinear& solved) {
+    for (const LinearGroup group : kLinearGroups) {
+      GpuLinears& linears = linears_of(group);
+      for (std::size_t i = 0; i < linears.linears.size(); ++i) {
+        if (linears.linears[i].module != solved.module) continue;
+        const MatrixF decoded = dequantize(solved.result.matrix);
+        decoded_.upload({DType::F32,
+                         {decoded.cols(), decoded.rows()},
+                         std::as_bytes(std::span{decoded.data(), static_cast<std::size_t>(decoded.size())})},
+                        linears.weight_of(i, type_), type_);
+        decoded_.stream().wait();
+      }
+    }
+  }
+
+  // ---- activations
+  // -----------------------------------------------------------------------------------------
+
+  template <class Work>
+  void for_each_chunk(Work work) const {
+    for (std::int64_t begin = 0; begin < tokens_; begin += chunk_)
+      work(begin, std::min(chunk_, tokens_ - begin));
+  }
+
+  void embed() {
+    Timer timer{seconds_.load};
+    const std::string name = "model.embed_tokens.weight";
+    const TensorView table = input_.model.checkpoint.tensor(name);
+    if (table.shape != Shape{config_.vocab, config_.hidden})
+      throw Error{ErrorKind::bad_input,
+                  fmt::format("tensor {} is {}, but config.json makes it {}", name, to_string(table.shape),
+                              to_string(Shape{config_.vocab, config_.hidden}))};
+    const std::size_t row = table.data.size() / static_cast<std::size_t>(config_.vocab);
+    for (const std::int32_t token : input_.windows)
+      if (token < 0 || token >= config_.vocab)
+        throw Error{ErrorKind::bad_input,
+                    fmt::format("token {} is outside the vocabulary of {}", token, config_.vocab)};
+    std::vector<std::byte> rows(row * static_cast<std::size_t>(chunk_));
+    for_each_chunk([&](std::int64_t begin, std::int64_t count) {
+#pragma omp parallel for schedule(static)
+      for (std::int64_t i = 0; i < count; ++i)
+        std::memcpy(rows.data() + static_cast<std::size_t>(i) * row,
+                    table.data.data() +
+                        static_cast<std::size_t>(input_.windows[static_cast<std::size_t>(begin + i)]) * row,
+                    row);
+      void* x = own_stream_->x.blank(begin);
+      uploader_.upload(
+          {table.dtype, {count, config_.hidden}, {rows.data(), static_cast<std::size_t>(count) * row}}, x,
+          GpuFloat::f32);
+      uploader_.stream().wait();
+      own_stream_->x.store(begin, count);
+      if (follows_float_) {
+        MPK_CUDA(cudaMemcpyAsync(float_stream_->x.blank(begin), x,
+                                 static_cast<std::size_t>(count * config_.hidden) * 4,
+                                 cudaMemcpyDeviceToDevice, stream_.get()));
+        float_stream_->x.store(begin, count);
+      }
+      stream_.wait();
+    });
+    input_.model.checkpoint.release(name);
+  }
+
+  /// x <- layer(x) for one chunk.
+  void forward(const GpuLayerWeights& layer, ModelStream& model, std::int64_t begin, std::int64_t count) {
+    clock_.measure(seconds_.calibration.forward, [&] {
+      auto* x = static_cast<float*>(model.x.load(begin, count));
+      const std::int64_t heads_begin = input_.job.true_sequential ? begin : 0;
+      void* heads = model.heads.blank(heads_begin);
+      model.stages.attention(layer, model.stages.attention_input(layer, x, count), count, heads);
+      model.stages.add_attention(layer, heads, count, x);
+      model.stages.add_mlp(
+          layer, model.stages.activation(layer, model.stages.mlp_input(layer, x, count), count), count, x);
+      model.x.store(begin, count);
+    });
+  }
+  /// What `group` reads of a chunk, as LayerStream::input; *x is the residual stream at that point.
+  const void* input(LinearGroup group, const GpuLayerWeights& layer, ModelStream& model, std::int64_t begin,
+                    std::int64_t count, float*& x) {
+    x = static_cast<float*>(model.x.load(begin, count));
+    GpuLayerStages& stages = model.stages;
+    switch (group) {
+      case LinearGroup::qkv:
+        return stages.attention_input(layer, x, count);
+      case LinearGroup::o: {
+        void* heads = model.heads.blank(begin);
+        stages.attention(layer, stages.attention_input(layer, x, count), count, heads);
+        model.heads.store(begin, count);
+        return heads;
+      }
+      case LinearGroup::gate_up:
+        stages.add_attention(layer, model.heads.load(begin, count), count, x);
+        model.x.store(begin, count);
+        return stages.mlp_input(layer, x, count);
+      case LinearGroup::down:  // computed again by finish: keeping it would cost several times x
+        return stages.activation(layer, stages.mlp_input(layer, x, count), count);
+    }
+    return nullptr;
+  }
+
+  /// Adds a chunk's inputs to a group's sums.
+  void add(LinearGroup group, const void* input, const void* float_input, const float* x,
+           const float* float_x, std::int64_t count, Sums& sums) {
+    clock_.measure(seconds_.calibration.hessian, [&] {
+      const std::int64_t k = groups()[static_cast<std::size_t>(group)].k;
+      const auto rows = [&](const void* data, std::int64_t first) {
+        return ConstGpuMatrix{
+            static_cast<const std::byte*>(data) + static_cast<std::size_t>(first) * bytes_of(type_), type_,
+            k};
+      };
+      for (std::int64_t col = 0; col < k; col += kGramPanel) {
+        const std::int64_t width = std::min(kGramPanel, k - col);
+        blas_.gemm(GpuOp::none, GpuOp::transpose, k - col, width, count, 1, rows(input, col),
+                   rows(input, col), 1, {sums.hessian.data() + col * (k + 1), GpuFloat::f32, k});
+      }
+      if (!float_input) return;
+      const std::int64_t most =
+          std::max(k, config_.hidden) * count * static_cast<std::int64_t>(bytes_of(type_));
+      if (static_cast<std::int64_t>(difference_.size()) < most)
+        difference_ = DeviceBuffer<std::byte>{static_cast<std::size_t>(most)};
+      gpu_steps::subtract(k * count, float_input, input, difference_.data(), type_, stream_);
+      blas_.gemm(GpuOp::none, GpuOp::transpose, k, k, count, 1, rows(input, 0), rows(difference_.data(), 0),
+                 1, {sums.shift.data(), GpuFloat::f32, k});
+      if (sums.residual.size() == 0) return;
+      gpu_steps::subtract(config_.hidden * count, float_x, x, difference_.data(), type_, stream_);
+      blas_.gemm(GpuOp::none, GpuOp::transpose, config_.hidden, k, count, 1,
+                 {difference_.data(), type_, config_.hidden}, rows(input, 0), 1,
+                 {sums.residual.data(), GpuFloat::f32, config_.hidden});
+    });
+  }
+
+  void quantize_wanted(LinearGroup group, Sums& sums, const Take& take) {
+    if (!any_wanted(group)) return;
+    clock_.settle();
+    GpuLinears& linears = linears_of(group);
+    const QuantizeJob& job = input_.job;
+    {
+      Timer timer{seconds_.solve};
+      within("the inputs of module " + linears.linears.front().module,
+             [&] { quantizer_.begin(linears.k, sums.view(), job.options); });
+    }
+    for (std::size_t i = 0; i < linears.linears.size(); ++i) {
+      const auto planned = input_.plan.layers.find(linears.linears[i].module);
+      if (planned == input_.plan.layers.end()) continue;
+      take(within("module " + planned->first, [&] {
+        Timer timer{seconds_.solve};
+        QuantizerOptions options = job.options;
+        options.scheme = planned->second.scheme;
+        GpuSolved solved = quantizer_.solve(linears.weight_of(i, type_), type_, linears.linears[i].n, options,
+                                            follows_float_ ? job.target_correction : 0);
+        return SolvedLinear{planned->first, std::move(solved.linear), solved.weight_error};
+      }));
+    }
+  }
+
+  /// As LayerCalibration::by_groups.
+  void by_groups(const Take& take) {
+    for (const LinearGroup group : kLinearGroups) {
+      const bool wanted = any_wanted(group);
+      std::optional<Sums> sums;
+      if (wanted) sums = make_sums(group);
+      for_each_chunk([&](std::int64_t begin, std::int64_t count) {
+        const void *read = nullptr, *float_read = nullptr;
+        float *x = nullptr, *float_x = nullptr;
+        clock_.measure(seconds_.calibration.forward, [&] {
+          read = input(group, own_, *own_stream_, begin, count, x);
+          if (follows_float_) float_read = input(group, *float_, *float_stream_, begin, count, float_x);
+        });
+        if (wanted) add(group, read, float_read, x, float_x, count, *sums);
+        if (group != LinearGroup::down || !follows_float_ || is_last()) return;
+        clock_.measure(seconds_.calibration.forward, [&] {
+          float_stream_->stages.add_mlp(*float_, float_read, count, float_x);
+          float_stream_->x.store(begin, count);
+        });
+      });
+      if (wanted) quantize_wanted(group, *sums, take);
+    }
+    if (is_last()) return;
+    for_each_chunk([&](std::int64_t begin, std::int64_t count) {
+      clock_.measure(seconds_.calibration.forward, [&] {
+        float* x = nullptr;
+        const void* activated = input(LinearGroup::down, own_, *own_stream_, begin, count, x);
+        own_stream_->stages.add_mlp(own_, activated, count, x);
+        own_stream_->x.store(begin, count);
+      });
+    });
+  }
+
+  /// As LayerCalibration::at_once: all sums from the layer as it is, then all its linears.
+  void at_once(const Take& take) {
+    std::vector<std::optional<Sums>> sums(kLinearGroups.size());
+    for (std::size_t i = 0; i < kLinearGroups.size(); ++i)
+      if (any_wanted(kLinearGroups[i])) sums[i] = make_sums(kLinearGroups[i]);
+    const auto bytes = static_cast<std::size_t>(config_.hidden * chunk_) * 4;
+    if (state_.size() < bytes) state_ = DeviceBuffer<std::byte>{bytes};
+    for_each_chunk([&](std::int64_t begin, std::int64_t count) { observe(begin, count, sums); });
+    for (std::size_t i = 0; i < kLinearGroups.size(); ++i)
+      if (sums[i]) {
+        quantize_wanted(kLinearGroups[i], *sums[i], take);
+        sums[i].reset();
+      }
+    if (is_last()) return;
+    for_each_chunk(
+        [&](std::int64_t begin, std::int64_t count) { forward(own_, *own_stream_, begin, count); });
+  }
+
+  /// One chunk through the float layer; x stays before it, float_x goes on.
+  void observe(std::int64_t begin, std::int64_t count, std::vector<std::optional<Sums>>& sums) {
+    ModelStream& own = *own_stream_;
+    auto* x = reinterpret_cast<float*>(state_.data());
+    float* float_x = nullptr;
+    const void *read = nullptr, *float_read = nullptr;
+    const auto see = [&](LinearGroup group) {
+      if (auto& sum = sums[static_cast<std::size_t>(group)])
+        add(group, read, float_read, x, float_x, count, *sum);
+    };
+    const auto step = [&](auto work) { clock_.measure(seconds_.calibration.forward, work); };
+    const auto both = [&](auto work) {
+      step([&] {
+        read = work(own.stages, own, x, read);
+        if (follows_float_) float_read = work(float_stream_->stages, *float_stream_, float_x, float_read);
+      });
+    };
+    step([&] {
+      MPK_CUDA(cudaMemcpyAsync(x, own.x.load(begin, count),
+                               static_cast<std::size_t>(config_.hidden * count) * 4, cudaMemcpyDeviceToDevice,
+                               stream_.get()));
+      if (follows_float_) float_x = static_cast<float*>(float_stream_->x.load(begin, count));
+    });
+    both([&](GpuLayerStages& s, ModelStream&, float* state, const void*) {
+      return s.attention_input(own_, state, count);
+    });
+    see(LinearGroup::qkv);
+    both([&](GpuLayerStages& s, ModelStream& model, float*, const void* in) -> const void* {
+      void* heads = model.heads.blank(0);
+      s.attention(own_, in, count, heads);
+      return heads;
+    });
+    see(LinearGroup::o);
+    both([&](GpuLayerStages& s, ModelStream&, float* state, const void* in) {
+      s.add_attention(own_, in, count, state);
+      return s.mlp_input(own_, state, count);
+    });
+    see(LinearGroup::gate_up);
+    both([&](GpuLayerStages& s, ModelStream&, float*, const void* in) {
+      return s.activation(own_, in, count);
+    });
+    see(LinearGroup::down);
+    if (!follows_float_ || is_last()) return;
+    step([&] {
+      float_stream_->stages.add_mlp(own_, float_read, count, float_x);
+      float_stream_->x.store(begin, count);
+    });
+  }
+
+  const SolverInput input_;
+  const DecoderConfig& config_;
+  const std::int64_t length_, tokens_, chunk_;
+  const bool follows_float_;
+  const GpuFloat type_;
+  Stream stream_;
+  Blas blas_{stream_};
+  GpuClock clock_{stream_};
+  GpuQuantizer quantizer_{blas_};
+  Uploader uploader_, decoded_;
+  GpuLayerWeights own_, next_;            ///< next_ belongs to the loading thread while it runs
+  std::optional<GpuLayerWeights> float_;  ///< own_ as it was
+  std::optional<ModelStream> own_stream_, float_stream_;
+  DeviceBuffer<std::byte> difference_, state_;
+  Event own_used_;
+  std::future<void> loading_;
+  SolverSeconds seconds_;
+};
+
+}  // namespace
+
+std::string gpu_solver_refusal(const SolverInput& input) {
+  if (!gpu_status().usable) return gpu_status().reason;
+  if (input.job.float_inputs)
+    return "Hessians of the float model's inputs, or from --stats, are solved on the CPU only";
+  if (!input.job.method->minimizes_error || input.job.method->scales_inputs)
+    return fmt::format("method {} runs on the CPU only", input.job.method->name);
+  if (std::string reason = gpu_refusal(input.model.config); !reason.empty()) return reason;
+  try {  // the libraries it needs
+    const Stream stream;
+    const Blas blas{stream};
+    const GpuQuantizer quantizer{blas};
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+std::unique_ptr<LayerSolver> make_gpu_solver(const SolverInput& input) {
+  return std::make_unique<GpuSolver>(input);
+}
+
+}  // namespace mpk
