@@ -1,6 +1,7 @@
 #include "cli/pipeline/gpu_solver.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <deque>
 #include <future>
@@ -10,7 +11,6 @@
 
 #include <fmt/format.h>
 
-#include "cli/pipeline/layer_stream.hpp"
 #include "cli/pipeline/timer.hpp"
 #include "cli/pipeline/token_store.hpp"
 #include "kernels/gpu.hpp"
@@ -21,6 +21,14 @@
 
 namespace mpk {
 namespace {
+
+/// The groups of linears that read a common input, in the order of the forward pass.
+using Stage = LinearGroup::Stage;
+constexpr std::array kStages{Stage::qkv, Stage::o, Stage::gate_up, Stage::down};
+/// The outputs are added to the residual stream.
+constexpr bool adds_to_residual(Stage stage) {
+  return stage == Stage::o || stage == Stage::down;
+}
 
 constexpr std::int64_t kGramPanel =
     2048;  // columns of X X^T at a time: of the upper triangle little is computed
@@ -132,7 +140,7 @@ class GpuSolver final : public LayerSolver {
             [&](std::int64_t begin, std::int64_t count) { forward(*float_, *float_stream_, begin, count); });
       for (const SolvedLinear& solved : linears) upload_decoded(solved);
       for_each_chunk(
-          [&](std::int64_t begin, std::int64_t count) { forward(own_, own_stream_.value(), begin, count); });
+          [&](std::int64_t begin, std::int64_t count) { forward(own_, *own_stream_, begin, count); });
     }
     end_layer();
   }
@@ -165,11 +173,10 @@ class GpuSolver final : public LayerSolver {
   /// What the sums of all groups (or of the largest, if they take turns) and the solver will allocate.
   std::int64_t bytes_to_solve() const {
     std::int64_t all = 0, most = 0, solver = 0;
-    for (std::size_t g = 0; g < kLinearGroups.size(); ++g) {
+    for (std::size_t g = 0; g < kStages.size(); ++g) {
       const GroupShape shape = groups()[g];
       std::int64_t sums = shape.k * shape.k;
-      if (follows_float_)
-        sums += shape.k * shape.k + (adds_to_residual(kLinearGroups[g]) ? shape.n * shape.k : 0);
+      if (follows_float_) sums += shape.k * shape.k + (adds_to_residual(kStages[g]) ? shape.n * shape.k : 0);
       all += sums;
       most = std::max(most, sums);
       // Factor; weights, their errors and a third of them; codes twice.
@@ -228,18 +235,18 @@ class GpuSolver final : public LayerSolver {
               static_cast<double>(on_host) / 1e9, static_cast<double>(budget) / 1e9,
               static_cast<double>(*input_.job.host_memory) / 1e9)};
     const std::int64_t head_tokens = keeps_heads ? tokens_ : chunk_;
-    make_stream(own_stream_, state, x, heads, head_tokens, heads_here || !keeps_heads);
+    own_stream_ = make_stream(state, x, heads, head_tokens, heads_here || !keeps_heads);
     if (follows_float_)
-      make_stream(float_stream_, state, float_x, heads, head_tokens, float_heads || !keeps_heads);
+      float_stream_ = make_stream(state, float_x, heads, head_tokens, float_heads || !keeps_heads);
   }
-  void make_stream(std::optional<ModelStream>& stream, std::int64_t state, bool x_here, std::int64_t heads,
-                   std::int64_t head_tokens, bool heads_here) {
-    stream.emplace(ModelStream{{config_, blas_, type_, length_, chunk_},
-                               {state, tokens_, chunk_, x_here, stream_},
-                               {heads, head_tokens, chunk_, heads_here, stream_}});
+  std::unique_ptr<ModelStream> make_stream(std::int64_t state, bool x_here, std::int64_t heads,
+                                           std::int64_t head_tokens, bool heads_here) {
+    return std::unique_ptr<ModelStream>{new ModelStream{{config_, blas_, type_, length_, chunk_},
+                                                        {state, tokens_, chunk_, x_here, stream_},
+                                                        {heads, head_tokens, chunk_, heads_here, stream_}}};
   }
 
-  Sums make_sums(LinearGroup group) const {
+  Sums make_sums(Stage group) const {
     const GroupShape shape = groups()[static_cast<std::size_t>(group)];
     const auto size = static_cast<std::size_t>(shape.k * shape.k);
     Sums sums{DeviceBuffer<float>{size}, {}, {}};
@@ -288,27 +295,27 @@ class GpuSolver final : public LayerSolver {
   void end_layer() { clock_.settle(); }
   bool is_last() const { return own_.index + 1 == config_.num_layers; }
 
-  GpuLinears& linears_of(LinearGroup group) {
+  GpuLinears& linears_of(Stage group) {
     switch (group) {
-      case LinearGroup::qkv:
+      case Stage::qkv:
         return own_.qkv;
-      case LinearGroup::o:
+      case Stage::o:
         return own_.o;
-      case LinearGroup::gate_up:
+      case Stage::gate_up:
         return own_.gate_up;
-      case LinearGroup::down:
+      case Stage::down:
         return own_.down;
     }
     return own_.qkv;
   }
-  bool any_wanted(LinearGroup group) {
+  bool any_wanted(Stage group) {
     return std::ranges::any_of(linears_of(group).linears, [&](const GpuLinears::One& one) {
       return input_.plan.layers.contains(one.module);
     });
   }
 
   void upload_decoded(const SolvedLinear& solved) {
-    for (const LinearGroup group : kLinearGroups) {
+    for (const Stage group : kStages) {
       GpuLinears& linears = linears_of(group);
       for (std::size_t i = 0; i < linears.linears.size(); ++i) {
         if (linears.linears[i].module != solved.module) continue;
@@ -383,32 +390,32 @@ class GpuSolver final : public LayerSolver {
     });
   }
   /// What `group` reads of a chunk, as LayerStream::input; *x is the residual stream at that point.
-  const void* input(LinearGroup group, const GpuLayerWeights& layer, ModelStream& model, std::int64_t begin,
+  const void* input(Stage group, const GpuLayerWeights& layer, ModelStream& model, std::int64_t begin,
                     std::int64_t count, float*& x) {
     x = static_cast<float*>(model.x.load(begin, count));
     GpuLayerStages& stages = model.stages;
     switch (group) {
-      case LinearGroup::qkv:
+      case Stage::qkv:
         return stages.attention_input(layer, x, count);
-      case LinearGroup::o: {
+      case Stage::o: {
         void* heads = model.heads.blank(begin);
         stages.attention(layer, stages.attention_input(layer, x, count), count, heads);
         model.heads.store(begin, count);
         return heads;
       }
-      case LinearGroup::gate_up:
+      case Stage::gate_up:
         stages.add_attention(layer, model.heads.load(begin, count), count, x);
         model.x.store(begin, count);
         return stages.mlp_input(layer, x, count);
-      case LinearGroup::down:  // computed again by finish: keeping it would cost several times x
+      case Stage::down:  // computed again by finish: keeping it would cost several times x
         return stages.activation(layer, stages.mlp_input(layer, x, count), count);
     }
     return nullptr;
   }
 
   /// Adds a chunk's inputs to a group's sums.
-  void add(LinearGroup group, const void* input, const void* float_input, const float* x,
-           const float* float_x, std::int64_t count, Sums& sums) {
+  void add(Stage group, const void* input, const void* float_input, const float* x, const float* float_x,
+           std::int64_t count, Sums& sums) {
     clock_.measure(seconds_.calibration.hessian, [&] {
       const std::int64_t k = groups()[static_cast<std::size_t>(group)].k;
       const auto rows = [&](const void* data, std::int64_t first) {
@@ -437,7 +444,7 @@ class GpuSolver final : public LayerSolver {
     });
   }
 
-  void quantize_wanted(LinearGroup group, Sums& sums, const Take& take) {
+  void quantize_wanted(Stage group, Sums& sums, const Take& take) {
     if (!any_wanted(group)) return;
     clock_.settle();
     GpuLinears& linears = linears_of(group);
@@ -463,7 +470,7 @@ class GpuSolver final : public LayerSolver {
 
   /// As LayerCalibration::by_groups.
   void by_groups(const Take& take) {
-    for (const LinearGroup group : kLinearGroups) {
+    for (const Stage group : kStages) {
       const bool wanted = any_wanted(group);
       std::optional<Sums> sums;
       if (wanted) sums = make_sums(group);
@@ -475,7 +482,7 @@ class GpuSolver final : public LayerSolver {
           if (follows_float_) float_read = input(group, *float_, *float_stream_, begin, count, float_x);
         });
         if (wanted) add(group, read, float_read, x, float_x, count, *sums);
-        if (group != LinearGroup::down || !follows_float_ || is_last()) return;
+        if (group != Stage::down || !follows_float_ || is_last()) return;
         clock_.measure(seconds_.calibration.forward, [&] {
           float_stream_->stages.add_mlp(*float_, float_read, count, float_x);
           float_stream_->x.store(begin, count);
@@ -487,7 +494,7 @@ class GpuSolver final : public LayerSolver {
     for_each_chunk([&](std::int64_t begin, std::int64_t count) {
       clock_.measure(seconds_.calibration.forward, [&] {
         float* x = nullptr;
-        const void* activated = input(LinearGroup::down, own_, *own_stream_, begin, count, x);
+        const void* activated = input(Stage::down, own_, *own_stream_, begin, count, x);
         own_stream_->stages.add_mlp(own_, activated, count, x);
         own_stream_->x.store(begin, count);
       });
@@ -496,15 +503,15 @@ class GpuSolver final : public LayerSolver {
 
   /// As LayerCalibration::at_once: all sums from the layer as it is, then all its linears.
   void at_once(const Take& take) {
-    std::vector<std::optional<Sums>> sums(kLinearGroups.size());
-    for (std::size_t i = 0; i < kLinearGroups.size(); ++i)
-      if (any_wanted(kLinearGroups[i])) sums[i] = make_sums(kLinearGroups[i]);
+    std::vector<std::optional<Sums>> sums(kStages.size());
+    for (std::size_t i = 0; i < kStages.size(); ++i)
+      if (any_wanted(kStages[i])) sums[i] = make_sums(kStages[i]);
     const auto bytes = static_cast<std::size_t>(config_.hidden * chunk_) * 4;
     if (state_.size() < bytes) state_ = DeviceBuffer<std::byte>{bytes};
     for_each_chunk([&](std::int64_t begin, std::int64_t count) { observe(begin, count, sums); });
-    for (std::size_t i = 0; i < kLinearGroups.size(); ++i)
+    for (std::size_t i = 0; i < kStages.size(); ++i)
       if (sums[i]) {
-        quantize_wanted(kLinearGroups[i], *sums[i], take);
+        quantize_wanted(kStages[i], *sums[i], take);
         sums[i].reset();
       }
     if (is_last()) return;
@@ -518,7 +525,7 @@ class GpuSolver final : public LayerSolver {
     auto* x = reinterpret_cast<float*>(state_.data());
     float* float_x = nullptr;
     const void *read = nullptr, *float_read = nullptr;
-    const auto see = [&](LinearGroup group) {
+    const auto see = [&](Stage group) {
       if (auto& sum = sums[static_cast<std::size_t>(group)])
         add(group, read, float_read, x, float_x, count, *sum);
     };
@@ -538,22 +545,22 @@ class GpuSolver final : public LayerSolver {
     both([&](GpuLayerStages& s, ModelStream&, float* state, const void*) {
       return s.attention_input(own_, state, count);
     });
-    see(LinearGroup::qkv);
+    see(Stage::qkv);
     both([&](GpuLayerStages& s, ModelStream& model, float*, const void* in) -> const void* {
       void* heads = model.heads.blank(0);
       s.attention(own_, in, count, heads);
       return heads;
     });
-    see(LinearGroup::o);
+    see(Stage::o);
     both([&](GpuLayerStages& s, ModelStream&, float* state, const void* in) {
       s.add_attention(own_, in, count, state);
       return s.mlp_input(own_, state, count);
     });
-    see(LinearGroup::gate_up);
+    see(Stage::gate_up);
     both([&](GpuLayerStages& s, ModelStream&, float*, const void* in) {
       return s.activation(own_, in, count);
     });
-    see(LinearGroup::down);
+    see(Stage::down);
     if (!follows_float_ || is_last()) return;
     step([&] {
       float_stream_->stages.add_mlp(own_, float_read, count, float_x);
@@ -573,7 +580,7 @@ class GpuSolver final : public LayerSolver {
   Uploader uploader_, decoded_;
   GpuLayerWeights own_, next_;            ///< next_ belongs to the loading thread while it runs
   std::optional<GpuLayerWeights> float_;  ///< own_ as it was
-  std::optional<ModelStream> own_stream_, float_stream_;
+  std::unique_ptr<ModelStream> own_stream_, float_stream_;
   DeviceBuffer<std::byte> difference_, state_;
   Event own_used_;
   std::future<void> loading_;

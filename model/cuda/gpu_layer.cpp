@@ -43,6 +43,11 @@ TensorView load(const TensorSource& source, const std::string& name, std::int64_
 }  // namespace
 
 std::string gpu_refusal(const DecoderConfig& config) {
+  DecoderConfig known = config;
+  known.fused_qkv = known.fused_gate_up = false;
+  if (known.rope.type == "longrope") known.rope.type = "default";
+  if (!known.is_plain_dense())
+    return fmt::format("{}: the GPU runs decoders of Llama's kind only", config.architecture);
   if (config.head_dim % 8 != 0 || config.head_dim > 128)
     return fmt::format("heads of {} elements; the GPU's attention takes multiples of 8 up to 128",
                        config.head_dim);
@@ -113,19 +118,37 @@ void* GpuLinears::weight_of(std::size_t index, GpuFloat type) {
   return weight.data() + static_cast<std::size_t>(rows * k.value) * bytes_of(type);
 }
 
+GpuLinears& GpuLayerWeights::group_of(LinearRole role) {
+  switch (role) {
+    case LinearRole::q:
+    case LinearRole::k:
+    case LinearRole::v:
+      return qkv;
+    case LinearRole::o:
+      return o;
+    case LinearRole::gate:
+    case LinearRole::up:
+      return gate_up;
+    case LinearRole::down:
+      return down;
+  }
+  return down;
+}
+
 GpuLayerWeights::GpuLayerWeights(const DecoderConfig& config, GpuFloat t) : type{t} {
   const std::vector<LinearSpec> specs = linear_specs(config, 0);
-  const auto make = [&](GpuLinears& group, std::size_t begin, std::size_t end) {
-    group.k = specs[begin].k;
-    for (std::size_t i = begin; i < end; ++i) group.linears.push_back({specs[i].module, specs[i].n});
+  for (const LinearSpec& spec : specs) {
+    GpuLinears& group = group_of(spec.role);
+    group.k = spec.k;
+    group.linears.push_back({spec.module, spec.n});
+  }
+  for (const LinearSpec& spec : specs) {
+    GpuLinears& group = group_of(spec.role);
+    if (group.weight.size() > 0) continue;
     group.weight =
         DeviceBuffer<std::byte>{static_cast<std::size_t>(group.k.value * group.outputs()) * bytes_of(type)};
-    if (specs[begin].bias) group.bias = DeviceBuffer<float>{static_cast<std::size_t>(group.outputs())};
-  };
-  make(qkv, 0, 3);
-  make(o, 3, 4);
-  make(gate_up, 4, 6);
-  make(down, 6, 7);
+    if (spec.bias) group.bias = DeviceBuffer<float>{static_cast<std::size_t>(group.outputs())};
+  }
   const auto hidden = static_cast<std::size_t>(config.hidden),
              dim = static_cast<std::size_t>(config.head_dim);
   input_norm = DeviceBuffer<float>{hidden};
@@ -136,27 +159,27 @@ GpuLayerWeights::GpuLayerWeights(const DecoderConfig& config, GpuFloat t) : type
 void GpuLayerWeights::load(const DecoderConfig& config, std::int64_t layer, const TensorSource& source,
                            Uploader& uploader) {
   index = layer;
-  const std::vector<LinearSpec> specs = linear_specs(config, layer);
-  std::size_t next = 0;
-  for (GpuLinears* group : {&qkv, &o, &gate_up, &down}) {
-    std::int64_t row = 0;
-    for (std::size_t i = 0; i < group->linears.size(); ++i) {
-      const LinearSpec& spec = specs[next++];
-      group->linears[i].module = spec.module;
-      uploader.upload(mpk::load(source, spec.module + ".weight", spec.n.value, spec.k.value),
-                      group->weight_of(i, type), type);
-      if (spec.bias)
-        uploader.upload(mpk::load(source, spec.module + ".bias", spec.n.value, 1), group->bias.data() + row,
-                        GpuFloat::f32);
-      row += spec.n.value;
-    }
+  const GpuLinears* last = nullptr;
+  std::size_t place = 0;
+  std::int64_t row = 0;
+  for (const LinearSpec& spec : linear_specs(config, layer)) {
+    GpuLinears& group = group_of(spec.role);
+    if (&group != last) place = 0, row = 0, last = &group;
+    group.linears[place].module = spec.module;
+    uploader.upload(mpk::load(source, spec.module + ".weight", spec.n.value, spec.k.value),
+                    group.weight_of(place, type), type);
+    if (spec.bias)
+      uploader.upload(mpk::load(source, spec.module + ".bias", spec.n.value, 1), group.bias.data() + row,
+                      GpuFloat::f32);
+    row += spec.n.value;
+    ++place;
   }
   const auto norm = [&](const std::string& name, DeviceBuffer<float>& to) {
     uploader.upload(mpk::load(source, name, static_cast<std::int64_t>(to.size()), 1), to.data(),
                     GpuFloat::f32);
   };
-  norm(norm_tensor(layer, LayerNorm::input), input_norm);
-  norm(norm_tensor(layer, LayerNorm::post_attention), post_attention_norm);
+  norm(norm_tensor(config, layer, LayerNorm::attention_input), input_norm);
+  norm(norm_tensor(config, layer, LayerNorm::mlp_input), post_attention_norm);
   if (config.qk_norm) {
     norm(fmt::format("model.layers.{}.self_attn.q_norm.weight", layer), q_norm);
     norm(fmt::format("model.layers.{}.self_attn.k_norm.weight", layer), k_norm);

@@ -12,6 +12,7 @@
 
 #include "gpu/blas.hpp"
 #include "model/config.hpp"
+#include "model/linear_specs.hpp"
 #include "packer/format/tensor.hpp"
 #include "packer/format/units.hpp"
 
@@ -60,6 +61,8 @@ struct GpuLayerWeights {
   void load(const DecoderConfig& config, std::int64_t index, const TensorSource& source, Uploader& uploader);
   /// The same values.
   void copy_from(const GpuLayerWeights& other, const Stream& stream);
+
+  GpuLinears& group_of(LinearRole role);
 
   GpuFloat type;
   std::int64_t index = -1;
