@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "cli/commands.hpp"
+#include "cli/pipeline/solve_bench.hpp"
 #include "cli/roofline.hpp"
 #include "cli/terminal.hpp"
 #include "kernels/bench.hpp"
@@ -20,7 +21,7 @@ struct BenchOptions {
   std::vector<std::int64_t> rows{1, 16, 32, 64, 128, 256, 1024};
   std::string activations = "f16", family = "auto", json, svg;
   int group_size = 128;
-  bool no_cublas = false;
+  bool no_cublas = false, solve = false, solve_on_cpu = false;
 };
 
 LayerShape layer_of(Weight weight, const LinearShape& shape, const BenchOptions& o) {
@@ -129,7 +130,41 @@ nlohmann::ordered_json to_json(const BenchReport& report) {
   return json;
 }
 
+nlohmann::ordered_json to_json(const SolveTimes& times) {
+  return {{"factor_seconds", times.factor}, {"solve_seconds", times.solve}, {"relative_loss", times.loss}};
+}
+
+/// GPTQ instead of the kernels.
+void run_solve(const BenchOptions& o) {
+  std::vector<SolveShape> shapes;
+  for (const std::string& name : o.shapes)
+    for (const LinearShape& shape : shapes_named(name)) shapes.push_back({shape.k, shape.n});
+  const Output out{o.json};
+  nlohmann::ordered_json json;
+  out.line(
+      "GPTQ of one layer, INT4 in groups of 128, static act-order, MSE ranges: seconds; recipe: also a "
+      "corrected "
+      "target, signed scales, 4 sweeps of descent");
+  out.line(fmt::format("{:>14} {:>8} {:>8} {:>8} {:>8} {:>12} {:>12}", "K x N", "factor", "solve", "both",
+                       "recipe", "loss", "CPU's loss"));
+  for (const SolveBenchRow& row : run_solve_bench(
+           shapes, o.solve_on_cpu, [](const std::string& what) { fmt::print(stderr, "{}\n", what); })) {
+    out.line(fmt::format("{:>14} {:8.4f} {:8.4f} {:8.4f} {:8.4f} {:12.6f} {:>12}",
+                         fmt::format("{}x{}", row.shape.k.value, row.shape.n.value), row.plain.factor,
+                         row.plain.solve, row.plain.factor + row.plain.solve,
+                         row.recipe.factor + row.recipe.solve, row.plain.loss,
+                         row.cpu_loss ? fmt::format("{:.6f}", *row.cpu_loss) : "-"));
+    json["solve"].push_back({{"k", row.shape.k.value},
+                             {"n", row.shape.n.value},
+                             {"plain", to_json(row.plain)},
+                             {"recipe", to_json(row.recipe)}});
+    if (row.cpu_loss) json["solve"].back()["cpu_relative_loss"] = *row.cpu_loss;
+  }
+  out.json(json);
+}
+
 void run(const BenchOptions& o) {
+  if (o.solve) return run_solve(o);
   BenchJob job;
   job.layers = layers_of(o);
   for (const std::int64_t m : o.rows) job.rows.emplace_back(m);
@@ -172,6 +207,9 @@ void add_bench(CLI::App& root) {
       ->check(CLI::IsMember({"auto", "wgmma", "mma-sync"}))
       ->capture_default_str();
   cmd->add_flag("--no-cublas", o->no_cublas, "leave out what is measured by cuBLAS");
+  cmd->add_flag("--solve", o->solve, "time GPTQ on the GPU for these shapes instead of the kernels");
+  cmd->add_flag("--solve-on-cpu", o->solve_on_cpu,
+                "with --solve: the CPU's loss beside the GPU's, which takes minutes");
   cmd->add_option("--json", o->json, "write the results to a file, or - for standard output");
   cmd->add_option("--svg", o->svg, "draw a roofline into a file");
   cmd->callback([o] { run(*o); });

@@ -1,6 +1,7 @@
-// A build without CUDA: the same functions, and why there is no such engine.
+// A build without CUDA: the same functions, and why they cannot run.
 
 #include "cli/pipeline/gpu_solver.hpp"
+#include "cli/pipeline/solve_bench.hpp"
 #include "packer/format/error.hpp"
 
 namespace mpk {
@@ -10,6 +11,10 @@ std::string gpu_solver_refusal(const SolverInput&) {
 }
 std::unique_ptr<LayerSolver> make_gpu_solver(const SolverInput& input) {
   throw Error{ErrorKind::device, gpu_solver_refusal(input)};
+}
+std::vector<SolveBenchRow> run_solve_bench(const std::vector<SolveShape>&, bool,
+                                           const std::function<void(const std::string&)>&) {
+  throw Error{ErrorKind::device, "built without CUDA"};
 }
 
 }  // namespace mpk
