@@ -6,6 +6,7 @@ namespace mpk::gpu_steps {
 namespace {
 
 constexpr int kThreads = 64, kPart = 32;
+constexpr int kBatch = 8;        // loads from memory on their way together
 constexpr int kRow = kBlock + 4;  // of the Hessian in shared memory: 16-byte aligned, banks apart
 // The Hessian's square, gradients, levels, and the changes of one part.
 constexpr int kSharedBytes =
@@ -50,10 +51,21 @@ __global__ void __launch_bounds__(kThreads)
   const auto zero_of = [&](std::int64_t range) {
     return s.space.stored_zeros ? s.ranges.zeros[range] : s.space.bias;
   };
-  for (int i = 0; i < kBlock; ++i) {
-    const std::int64_t at = row + (begin + i) * s.n;
-    gradient[i * kThreads] = i < width ? s.gradient[at] + s.damping * s.error[at] : 0.0f;
-    levels[i * kThreads] = i < width ? static_cast<float>(s.codes[at]) - zero_of(range_of(i)) : 0.0f;
+  for (int part = 0; part < kBlock; part += kBatch) {  // loads first: they wait for memory together
+    float g[kBatch], e[kBatch];
+    std::uint8_t code[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const bool is = part + i < width;
+      const std::int64_t at = row + (begin + (is ? part + i : 0)) * s.n;
+      g[i] = s.gradient[at], e[i] = s.error[at], code[i] = s.codes[at];
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int at = part + i;
+      gradient[at * kThreads] = at < width ? g[i] + s.damping * e[i] : 0.0f;
+      levels[at * kThreads] = at < width ? static_cast<float>(code[i]) - zero_of(range_of(at)) : 0.0f;
+    }
   }
   __syncthreads();
 
@@ -119,13 +131,24 @@ __global__ void __launch_bounds__(kThreads)
     }
     if (!inside) continue;
     s.ranges.scales[range] = scale;
-    for (int i = first; i < last; ++i) {
-      const std::int64_t at = row + (begin + i) * s.n;
-      const float level = levels[i * kThreads], before = static_cast<float>(s.codes[at]) + lowest;
-      const float moved = level * scale - before * old_scale;
-      s.codes[at] = static_cast<std::uint8_t>(static_cast<int>(level - lowest));
-      s.error[at] += moved;
-      change[row + std::int64_t{i} * s.n] = moved;
+    for (int part = first; part < last; part += kBatch) {
+      float e[kBatch];
+      std::uint8_t code[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const std::int64_t at = row + (begin + min(part + i, last - 1)) * s.n;
+        e[i] = s.error[at], code[i] = s.codes[at];
+      }
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (part + i >= last) continue;
+        const std::int64_t at = row + (begin + part + i) * s.n;
+        const float level = levels[(part + i) * kThreads], before = static_cast<float>(code[i]) + lowest;
+        const float moved = level * scale - before * old_scale;
+        s.codes[at] = static_cast<std::uint8_t>(static_cast<int>(level - lowest));
+        s.error[at] = e[i] + moved;
+        change[row + std::int64_t{part + i} * s.n] = moved;
+      }
     }
   }
 }

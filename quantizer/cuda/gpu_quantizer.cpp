@@ -4,11 +4,13 @@
 #include <bit>
 #include <cmath>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "gpu/cholesky.hpp"
+#include "gpu/downloader.hpp"
 #include "packer/format/error.hpp"
 #include "quantizer/checks.hpp"
 #include "quantizer/cuda/steps.hpp"
@@ -69,6 +71,7 @@ struct GpuQuantizer::Impl {
   const Blas& blas;
   const Stream& stream;
   GpuCholesky cholesky;
+  Downloader downloader;
 
   // Of the inputs taken up by begin().
   std::int64_t k = 0;
@@ -188,8 +191,9 @@ struct GpuQuantizer::Impl {
               floats(pull + to * state.n, state.n), Precision::tensor_cores);
   }
 
-  /// Sweeps; error and gradient stay up to date.
+  /// Sweeps; state.error stays up to date, the gradient nearly so.
   void descend(const DescentState& state, float* gradient, int sweeps) {
+    room(change, state.n * std::min(kPanel, k));
     const bool whole_groups = state.ranges.rows_per_group <= kBlock;
     const std::int64_t width =
         whole_groups ? kBlock / state.ranges.rows_per_group * state.ranges.rows_per_group : kBlock;
@@ -201,13 +205,26 @@ struct GpuQuantizer::Impl {
         refit_columns(state, levels, gradient, stream);
         multiply_by_hessian(state.n, state.error, gradient);
       }
-      for (std::int64_t begin = 0; begin < k; begin += width) {
-        const std::int64_t end = std::min(begin + width, k);
-        descend_block(state, begin, end, whole_groups, room(change, state.n * width), stream);
-        blas.gemm(GpuOp::none, GpuOp::none, state.n, k, end - begin, 1, floats(change.data(), state.n),
-                  floats(seen.hessian + begin, k), 1, floats(gradient, state.n));
+      for (std::int64_t panel = 0; panel < k; panel += kPanel) {
+        const std::int64_t panel_end = std::min(panel + kPanel, k);
+        for (std::int64_t begin = panel; begin < panel_end; begin += width) {
+          const std::int64_t end = std::min(begin + width, panel_end);
+          descend_block(state, begin, end, whole_groups, change.data() + (begin - panel) * state.n, stream);
+          move_gradient(state, panel, begin, end, panel, panel_end, gradient);
+        }
+        move_gradient(state, panel, panel, panel_end, 0, panel, gradient);
+        move_gradient(state, panel, panel, panel_end, panel_end, k, gradient);
       }
     }
+  }
+  /// What the changes of columns [begin, end) do to the gradient of columns [to, to_end). Like a pull, a
+  /// gradient only decides which level is nearest.
+  void move_gradient(const DescentState& state, std::int64_t panel, std::int64_t begin, std::int64_t end,
+                     std::int64_t to, std::int64_t to_end, float* gradient) {
+    blas.gemm(GpuOp::none, GpuOp::none, state.n, to_end - to, end - begin, 1,
+              floats(std::as_const(change).data() + (begin - panel) * state.n, state.n),
+              floats(seen.hessian + begin + to * k, k), 1, floats(gradient + to * state.n, state.n),
+              Precision::tensor_cores);
   }
   void multiply_by_hessian(std::int64_t n, const float* rows, float* out,
                            Precision precision = Precision::full) {
@@ -273,6 +290,7 @@ struct GpuQuantizer::Impl {
           n,      k,     seen.hessian,      static_cast<float>(added), work.data(), target.data(),
           ranges, space, moved_codes.data()};
       descend(descent, work.data(), options.descent_sweeps);
+      multiply_by_hessian(n, target.data(), work.data());  // for the loss every bit counts
       lost = dot_of(target.data(), work.data(), size);
     }
     transpose_codes(n, k, moved_codes.data(), codes.data(), stream);
@@ -287,8 +305,9 @@ struct GpuQuantizer::Impl {
     GpuSolved result;
     QuantizedMatrix& q = result.linear.matrix;
     q = make_matrix(scheme, K{k}, outputs);
-    MPK_CUDA(cudaMemcpyAsync(q.codes.data(), codes.data(), static_cast<std::size_t>(n * k),
-                             cudaMemcpyDeviceToHost, stream.get()));
+    downloader.copy(codes.data(),
+                    std::as_writable_bytes(std::span{q.codes.data(), static_cast<std::size_t>(n * k)}),
+                    stream);
     const std::vector<float> scales_host = download(ranges.scales, n * groups, stream);
     q.scales = Eigen::Map<const MatrixF>(scales_host.data(), n, groups).transpose();
     if (space.stored_zeros) {
