@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <deque>
 #include <future>
@@ -18,6 +19,7 @@
 #include "model/cuda/steps.hpp"
 #include "packer/format/error.hpp"
 #include "quantizer/cuda/gpu_quantizer.hpp"
+#include "quantizer/cuda/steps.hpp"
 
 namespace mpk {
 namespace {
@@ -146,6 +148,7 @@ class GpuSolver final : public LayerSolver {
   }
 
   bool has_state() const override { return true; }
+  std::optional<double> residual_error() const override { return residual_error_; }
   std::string name() const override { return std::string{"cuda, "} + name_of(input_.job.gpu_compute); }
   SolverSeconds seconds() const override { return seconds_; }
   std::uint64_t peak_gpu_bytes() const override { return gpu_memory_peak(); }
@@ -292,7 +295,20 @@ class GpuSolver final : public LayerSolver {
     if (follows_float_) float_->copy_from(own_, stream_);
     begin_loading(index + 1);
   }
-  void end_layer() { clock_.settle(); }
+  void end_layer() {
+    clock_.settle();
+    residual_error_.reset();
+    if (!follows_float_ || is_last()) return;
+    double apart = 0, whole = 0;
+    for_each_chunk([&](std::int64_t begin, std::int64_t count) {
+      gpu_steps::distance(
+          config_.hidden * count, static_cast<const float*>(own_stream_->x.load(begin, count)),
+          static_cast<const float*>(float_stream_->x.load(begin, count)), norms_.data(), stream_);
+      const std::vector<double> parts = norms_.to_host(stream_);
+      for (std::size_t i = 0; i < parts.size(); i += 2) apart += parts[i], whole += parts[i + 1];
+    });
+    if (whole > 0) residual_error_ = std::sqrt(apart / whole);
+  }
   bool is_last() const { return own_.index + 1 == config_.num_layers; }
 
   GpuLinears& linears_of(Stage group) {
@@ -582,6 +598,8 @@ class GpuSolver final : public LayerSolver {
   std::optional<GpuLayerWeights> float_;  ///< own_ as it was
   std::unique_ptr<ModelStream> own_stream_, float_stream_;
   DeviceBuffer<std::byte> difference_, state_;
+  DeviceBuffer<double> norms_{2 * gpu_steps::kDotParts};
+  std::optional<double> residual_error_;
   Event own_used_;
   std::future<void> loading_;
   SolverSeconds seconds_;

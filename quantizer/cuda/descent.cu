@@ -6,7 +6,7 @@ namespace mpk::gpu_steps {
 namespace {
 
 constexpr int kThreads = 64, kPart = 32;
-constexpr int kBatch = 8;        // loads from memory on their way together
+constexpr int kBatch = 8;         // loads from memory on their way together
 constexpr int kRow = kBlock + 4;  // of the Hessian in shared memory: 16-byte aligned, banks apart
 // The Hessian's square, gradients, levels, and the changes of one part.
 constexpr int kSharedBytes =

@@ -130,6 +130,20 @@ __global__ void __launch_bounds__(kReduceThreads)
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
+__global__ void __launch_bounds__(kReduceThreads)
+    distance_kernel(std::int64_t size, const float* a, const float* b, double* partial) {
+  double apart = 0, whole = 0;
+  for (std::int64_t i = blockIdx.x * std::int64_t{kReduceThreads} + threadIdx.x; i < size;
+       i += std::int64_t{kReduceThreads} * gridDim.x) {
+    const double difference = static_cast<double>(a[i]) - b[i];
+    apart += difference * difference;
+    whole += static_cast<double>(b[i]) * b[i];
+  }
+  apart = block_sum(apart);
+  whole = block_sum(whole);
+  if (threadIdx.x == 0) partial[2 * blockIdx.x] = apart, partial[2 * blockIdx.x + 1] = whole;
+}
+
 constexpr int kRowThreads = 256;
 dim3 rows_by_columns(std::int64_t rows, std::int64_t columns) {
   return {blocks_for(rows, kRowThreads), static_cast<unsigned>(columns)};
@@ -200,6 +214,10 @@ void decode_over(std::int64_t n, std::int64_t k, const std::uint8_t* codes, cons
 void dot(std::int64_t size, const float* a, const float* b, double* partial, const Stream& stream) {
   dot_kernel<<<kDotParts, kReduceThreads, 0, stream.get()>>>(size, a, b, partial);
   check_launch("dot");
+}
+void distance(std::int64_t size, const float* a, const float* b, double* partial, const Stream& stream) {
+  distance_kernel<<<kDotParts, kReduceThreads, 0, stream.get()>>>(size, a, b, partial);
+  check_launch("distance");
 }
 
 }  // namespace mpk::gpu_steps

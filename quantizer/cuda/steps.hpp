@@ -66,6 +66,8 @@ void decode_over(std::int64_t n, std::int64_t k, const std::uint8_t* codes, cons
 /// partial[i], i < kDotParts, add up to sum a .* b
 inline constexpr int kDotParts = 1024;
 void dot(std::int64_t size, const float* a, const float* b, double* partial, const Stream& stream);
+/// partial[2 i] add up to |a - b|^2, partial[2 i + 1] to |b|^2.
+void distance(std::int64_t size, const float* a, const float* b, double* partial, const Stream& stream);
 
 // ---- ranges
 // ------------------------------------------------------------------------------------------------
