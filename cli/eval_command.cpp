@@ -11,7 +11,7 @@ namespace mpk {
 namespace {
 
 struct EvalOptions {
-  std::string model, text, against, json;
+  std::string model, text, against, json, device = "auto", gpu_compute = "float32";
   std::int64_t seq_len = 512;
   int threads = 0;
 };
@@ -24,6 +24,10 @@ nlohmann::ordered_json perplexity_json(const EvalOptions& o, const Perplexity& r
           {"predictions", result.predictions}};
 }
 
+EvaluationDevice where(const EvalOptions& o) {
+  return {device_named(o.device), gpu_compute_named(o.gpu_compute)};
+}
+
 std::string conditions(const EvalOptions& o, const Perplexity& result) {
   return fmt::format("on {}: {} windows of {} tokens, {} predictions",
                      std::filesystem::path{o.text}.filename().string(), result.windows, o.seq_len,
@@ -34,7 +38,7 @@ void run_alone(const EvalOptions& o, const Output& out) {
   Perplexity result;
   {
     ProgressDisplay display;
-    result = evaluate(o.model, o.text, o.seq_len, display.callback());
+    result = evaluate(o.model, o.text, o.seq_len, where(o), display.callback());
   }
   out.line(fmt::format("perplexity  {:.4f} {}", result.value, conditions(o, result)));
   out.json(perplexity_json(o, result));
@@ -44,7 +48,7 @@ void run_against(const EvalOptions& o, const Output& out) {
   Comparison result;
   {
     ProgressDisplay display;
-    result = evaluate_against(o.model, o.against, o.text, o.seq_len, display.callback());
+    result = evaluate_against(o.model, o.against, o.text, o.seq_len, where(o), display.callback());
   }
   const Divergence& kl = result.divergence;
   out.line(fmt::format("perplexity  {:.4f} against {:.4f} ({:+.3f} %) {}", result.model.value,
@@ -84,6 +88,12 @@ void add_eval(CLI::App& root) {
                   "another checkpoint (the float model): adds the KL divergence from its predictions");
   cmd->add_option("--seq-len", o->seq_len, "tokens per window, each scored alone")
       ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 20))
+      ->capture_default_str();
+  cmd->add_option("--device", o->device)
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  cmd->add_option("--gpu-compute", o->gpu_compute, "what the GPU multiplies; sums are float32")
+      ->check(CLI::IsMember({"bfloat16", "float16", "float32"}))
       ->capture_default_str();
   cmd->add_option("--threads", o->threads, "0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
   cmd->add_option("--json", o->json, "write the results to a file, or - for standard output");

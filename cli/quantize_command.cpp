@@ -71,8 +71,7 @@ QuantizeJob job_from(const QuantizeOptions& o) {
   job.max_shard_bytes = o.max_shard_size;
   job.device = device_named(o.device);
   job.restart = o.restart;
-  for (const GpuCompute compute : {GpuCompute::bfloat16, GpuCompute::float16, GpuCompute::float32})
-    if (o.gpu_compute == name_of(compute)) job.gpu_compute = compute;
+  job.gpu_compute = gpu_compute_named(o.gpu_compute);
   job.gpu_memory = o.gpu_memory;
   job.host_memory = o.host_memory;
   job.float_inputs = o.float_inputs || !o.statistics.empty();
@@ -116,10 +115,11 @@ std::string settle_inputs(const CLI::App& cmd, QuantizeOptions& o) {
 
 void compare_perplexity(const QuantizeOptions& o, const QuantizeReport& report, ProgressDisplay& display,
                         const Output& out, nlohmann::ordered_json& json) {
-  const Perplexity before = evaluate(o.source, o.eval_text, o.seq_len, display.callback());
+  const EvaluationDevice where{device_named(o.device)};
+  const Perplexity before = evaluate(o.source, o.eval_text, o.seq_len, where, display.callback());
   json["perplexity"]["float"] = before.value;
   for (const auto& artifact : report.artifacts) {
-    const Perplexity after = evaluate(artifact.directory, o.eval_text, o.seq_len, display.callback());
+    const Perplexity after = evaluate(artifact.directory, o.eval_text, o.seq_len, where, display.callback());
     json["perplexity"][artifact.format] = after.value;
     out.line(fmt::format("perplexity  {:.3f} -> {:.3f} ({:+.2f} %) as {} on {}, {} windows of {} tokens",
                          before.value, after.value, 100.0 * (after.value / before.value - 1.0),

@@ -70,6 +70,9 @@ struct Perplexity {
   std::int64_t windows = 0, predictions = 0;
 };
 
+/// Throws Error{bad_input} unless `num_tokens` in windows of `length` leave something to predict.
+void require_predictions(std::int64_t num_tokens, std::int64_t length);
+
 /// exp of the mean cross-entropy over the length - 1 predictions of each whole window of `length` tokens; the
 /// rest of the tokens is dropped. Streams layer by layer: each layer is loaded once. `progress(done, total)`
 /// may be empty. Throws Error{bad_input} if there is nothing to predict.

@@ -33,18 +33,11 @@ PairedPart paired_part(const LogitTile<2>& tile) {
   return part;
 }
 
-/// One prediction of both.
-struct Pair {
-  double model_loss, reference_loss;  ///< -log p(the token that came)
-  double divergence;
-  bool agree;  ///< on the token ranked first
-};
-
 struct TargetLogits {
   float model, reference;
 };
 
-Pair combine(std::span<const PairedPart> parts, TargetLogits target) {
+PairedPrediction combine(std::span<const PairedPart> parts, TargetLogits target) {
   const auto n = static_cast<std::int64_t>(parts.size());
   const auto at = [&](std::int64_t i) -> const PairedPart& { return parts[static_cast<std::size_t>(i)]; };
   const PartialSum model = total_sum(n, [&](std::int64_t i) { return at(i).model; });
@@ -65,15 +58,8 @@ Pair combine(std::span<const PairedPart> parts, TargetLogits target) {
               first(&PartialSum::top, &PairedPart::reference, &PairedPart::top_reference)};
 }
 
-/// Sums over the predictions so far, in their order.
-struct Totals {
-  double model_loss = 0, reference_loss = 0;
-  std::int64_t agreements = 0;
-  std::vector<double> divergences;
-};
-
 void add_chunk(const std::array<LogitInput, 2>& models, std::span<const std::int32_t> tokens,
-               std::int64_t length, Totals& totals) {
+               std::int64_t length, std::vector<PairedPrediction>& all) {
   const std::int64_t vocab_tiles = num_vocab_tiles(models[0].head.cols());
   std::vector<PairedPart> parts(tokens.size() * static_cast<std::size_t>(vocab_tiles));
   std::vector<TargetLogits> targets(tokens.size());
@@ -83,7 +69,7 @@ void add_chunk(const std::array<LogitInput, 2>& models, std::span<const std::int
     const std::int64_t target = tokens[token + 1] - tile.first_id;
     if (target >= 0 && target < tile.ids) targets[token] = {tile.logits[0][target], tile.logits[1][target]};
   });
-  std::vector<Pair> pairs(tokens.size());
+  std::vector<PairedPrediction> pairs(tokens.size());
 #pragma omp parallel for schedule(static)
   for (std::int64_t token = 0; token < static_cast<std::int64_t>(tokens.size()); ++token)
     if (token % length != length - 1)
@@ -91,17 +77,9 @@ void add_chunk(const std::array<LogitInput, 2>& models, std::span<const std::int
           combine(std::span{parts}.subspan(static_cast<std::size_t>(token * vocab_tiles),
                                            static_cast<std::size_t>(vocab_tiles)),
                   targets[static_cast<std::size_t>(token)]);
-  // Window by window, as perplexity() adds.
   for (std::size_t first = 0; first < pairs.size(); first += static_cast<std::size_t>(length)) {
-    double model_loss = 0, reference_loss = 0;
-    for (const Pair& pair : std::span{pairs}.subspan(first, static_cast<std::size_t>(length - 1))) {
-      model_loss += pair.model_loss;
-      reference_loss += pair.reference_loss;
-      totals.agreements += pair.agree;
-      totals.divergences.push_back(pair.divergence);
-    }
-    totals.model_loss += model_loss;
-    totals.reference_loss += reference_loss;
+    const auto window = std::span{pairs}.subspan(first, static_cast<std::size_t>(length - 1));
+    all.insert(all.end(), window.begin(), window.end());
   }
 }
 
@@ -111,11 +89,10 @@ double mean_of(std::span<const double> values) {
   return sum / static_cast<double>(values.size());
 }
 
-Divergence summarize(Totals& totals, std::int64_t windows) {
-  std::vector<double>& all = totals.divergences;
+Divergence divergence_of(std::vector<double> all, std::int64_t agreements, std::int64_t windows) {
   Divergence result;
   result.mean = mean_of(all);
-  result.top1_agreement = static_cast<double>(totals.agreements) / static_cast<double>(all.size());
+  result.top1_agreement = static_cast<double>(agreements) / static_cast<double>(all.size());
   if (windows > 1) {
     const std::size_t own = all.size() / static_cast<std::size_t>(windows);
     double squares = 0;
@@ -135,17 +112,42 @@ Divergence summarize(Totals& totals, std::int64_t windows) {
 
 }  // namespace
 
+void require_same_vocabulary(const DecoderConfig& model, const DecoderConfig& reference) {
+  if (model.vocab != reference.vocab)
+    throw Error{ErrorKind::bad_input,
+                fmt::format("vocabularies of {} and {} tokens: the distributions cannot be compared",
+                            model.vocab, reference.vocab)};
+}
+
+Comparison summarize(std::span<const PairedPrediction> pairs, std::int64_t windows) {
+  std::vector<double> divergences;
+  double model_loss = 0, reference_loss = 0;
+  std::int64_t agreements = 0;
+  const std::size_t own = pairs.size() / static_cast<std::size_t>(windows);
+  for (std::size_t first = 0; first < pairs.size(); first += own) {  // window by window, as perplexity() adds
+    double model = 0, reference = 0;
+    for (const PairedPrediction& pair : pairs.subspan(first, own)) {
+      model += pair.model_loss;
+      reference += pair.reference_loss;
+      agreements += pair.agree;
+      divergences.push_back(pair.divergence);
+    }
+    model_loss += model;
+    reference_loss += reference;
+  }
+  const auto perplexity_of = [&](double loss) {
+    return Perplexity{std::exp(loss / static_cast<double>(pairs.size())), windows, std::ssize(pairs)};
+  };
+  return {perplexity_of(model_loss), perplexity_of(reference_loss),
+          divergence_of(std::move(divergences), agreements, windows)};
+}
+
 Comparison compare(const Decoder& model, const Decoder& reference, std::span<const std::int32_t> tokens,
                    std::int64_t length,
                    const std::function<void(std::int64_t done, std::int64_t total)>& progress) {
   const auto num_tokens = static_cast<std::int64_t>(tokens.size());
-  if (length < 2 || num_tokens < length)
-    throw Error{ErrorKind::bad_input,
-                fmt::format("{} tokens in windows of {} leave nothing to predict", num_tokens, length)};
-  if (model.config().vocab != reference.config().vocab)
-    throw Error{ErrorKind::bad_input,
-                fmt::format("vocabularies of {} and {} tokens: the distributions cannot be compared",
-                            model.config().vocab, reference.config().vocab)};
+  require_predictions(num_tokens, length);
+  require_same_vocabulary(model.config(), reference.config());
   const std::int64_t windows = num_tokens / length;
   tokens = tokens.first(static_cast<std::size_t>(windows * length));
   const std::int64_t steps = model.config().num_layers + reference.config().num_layers + 1;
@@ -164,8 +166,8 @@ Comparison compare(const Decoder& model, const Decoder& reference, std::span<con
   };
   const MatrixF model_state = last_state(model), reference_state = last_state(reference);
 
-  Totals totals;
-  totals.divergences.reserve(static_cast<std::size_t>(windows * (length - 1)));
+  std::vector<PairedPrediction> pairs;
+  pairs.reserve(static_cast<std::size_t>(windows * (length - 1)));
   const std::int64_t chunk =
       std::min(windows_per_chunk(model.config(), length), windows_per_chunk(reference.config(), length));
   MatrixF model_normed, reference_normed;
@@ -177,16 +179,9 @@ Comparison compare(const Decoder& model, const Decoder& reference, std::span<con
         {{{model.head(), model_normed, model.logit_softcap()},
           {reference.head(), reference_normed, reference.logit_softcap()}}},
         tokens.subspan(static_cast<std::size_t>(first * length), static_cast<std::size_t>(count * length)),
-        length, totals);
+        length, pairs);
   }
-  Comparison result;
-  const auto perplexity_of = [&](double loss) {
-    const auto predictions = static_cast<std::int64_t>(totals.divergences.size());
-    return Perplexity{std::exp(loss / static_cast<double>(predictions)), windows, predictions};
-  };
-  result.model = perplexity_of(totals.model_loss);
-  result.reference = perplexity_of(totals.reference_loss);
-  result.divergence = summarize(totals, windows);
+  Comparison result = summarize(pairs, windows);
   report();
   return result;
 }

@@ -26,6 +26,19 @@ struct Comparison {
   Divergence divergence;
 };
 
+/// What both models say to one token that came.
+struct PairedPrediction {
+  double model_loss = 0, reference_loss = 0;  ///< -log p(the token)
+  double divergence = 0;
+  bool agree = false;  ///< on the token ranked first
+};
+
+/// `pairs`: length - 1 for each window, in order.
+Comparison summarize(std::span<const PairedPrediction> pairs, std::int64_t windows);
+
+/// Throws Error{bad_input} if the vocabularies differ in size.
+void require_same_vocabulary(const DecoderConfig& model, const DecoderConfig& reference);
+
 /// Both models on the same windows, as perplexity() runs one. Holds one state (hidden, tokens.size()) per
 /// model and one double per prediction, and of the (vocab, M) logits one tile of each model per thread.
 /// `progress(done, total)` may be empty. Throws Error{bad_input} if there is nothing to predict or the

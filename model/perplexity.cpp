@@ -8,12 +8,16 @@
 
 namespace mpk {
 
-Perplexity perplexity(const Decoder& decoder, std::span<const std::int32_t> tokens, std::int64_t length,
-                      const std::function<void(std::int64_t done, std::int64_t total)>& progress) {
-  const auto num_tokens = static_cast<std::int64_t>(tokens.size());
+void require_predictions(std::int64_t num_tokens, std::int64_t length) {
   if (length < 2 || num_tokens < length)
     throw Error{ErrorKind::bad_input,
                 fmt::format("{} tokens in windows of {} leave nothing to predict", num_tokens, length)};
+}
+
+Perplexity perplexity(const Decoder& decoder, std::span<const std::int32_t> tokens, std::int64_t length,
+                      const std::function<void(std::int64_t done, std::int64_t total)>& progress) {
+  const auto num_tokens = static_cast<std::int64_t>(tokens.size());
+  require_predictions(num_tokens, length);
   Perplexity result;
   result.windows = num_tokens / length;
   result.predictions = result.windows * (length - 1);

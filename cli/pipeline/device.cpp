@@ -20,4 +20,10 @@ bool decide_gpu(Device device) {
   return device != Device::cpu && gpu_status().usable;
 }
 
+GpuCompute gpu_compute_named(const std::string& name) {
+  for (const GpuCompute compute : {GpuCompute::bfloat16, GpuCompute::float16, GpuCompute::float32})
+    if (name == name_of(compute)) return compute;
+  throw Error{ErrorKind::usage, fmt::format("--gpu-compute {}: bfloat16, float16 or float32", name)};
+}
+
 }  // namespace mpk

@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/pipeline/gpu_float.hpp"
 #include "cli/pipeline/timer.hpp"
 #include "cli/pipeline/token_store.hpp"
 #include "kernels/gpu.hpp"
@@ -84,18 +85,6 @@ struct Sums {
             residual.size() > 0 ? residual.data() : nullptr};
   }
 };
-
-GpuFloat gpu_float(GpuCompute compute) {
-  switch (compute) {
-    case GpuCompute::bfloat16:
-      return GpuFloat::bf16;
-    case GpuCompute::float16:
-      return GpuFloat::f16;
-    case GpuCompute::float32:
-      return GpuFloat::f32;
-  }
-  return GpuFloat::bf16;
-}
 
 /// Sizes of the groups of linears of any layer.
 struct GroupShape {

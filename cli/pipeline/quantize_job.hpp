@@ -13,14 +13,6 @@
 
 namespace mpk {
 
-/// What the GPU multiplies; it always adds up in float32.
-enum class GpuCompute { bfloat16, float16, float32 };
-constexpr const char* name_of(GpuCompute compute) {
-  return compute == GpuCompute::bfloat16  ? "bfloat16"
-         : compute == GpuCompute::float16 ? "float16"
-                                          : "float32";
-}
-
 struct QuantizeJob {
   std::filesystem::path source, destination;
   std::vector<const WeightFormat*>

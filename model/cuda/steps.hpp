@@ -53,4 +53,19 @@ void subtract(std::int64_t size, const float* a, const float* b, void* out, GpuF
 void convert(std::int64_t size, const void* in, GpuFloat in_type, void* out, GpuFloat out_type,
              const Stream& stream);
 
+/// Of one token and one model: log sum exp(logits) = top + log(sum).
+struct GpuLogitSum {
+  double sum;
+  float top, target;  ///< the largest logit and that of the token that came
+};
+struct GpuPrediction {
+  GpuLogitSum model, reference;
+  double moment;  ///< sum exp(l_reference - top_reference) (l_reference - l_model)
+  std::int32_t agree;
+};
+/// logits (vocab, tokens) of the model and of the reference (or nullptr), `came` (tokens): the token that
+/// each predicts.
+void predictions(std::int64_t vocab, std::int64_t tokens, const float* model, const float* reference,
+                 const std::int32_t* came, GpuPrediction* out, const Stream& stream);
+
 }  // namespace mpk::gpu_steps

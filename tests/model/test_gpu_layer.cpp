@@ -9,6 +9,7 @@
 
 #include "gpu/device_buffer.hpp"
 #include "kernels/gpu.hpp"
+#include "model/cuda/gpu_evaluation.hpp"
 #include "model/cuda/gpu_layer.hpp"
 #include "model/decoder.hpp"
 #include "packer/format/float16.hpp"
@@ -27,8 +28,8 @@ bool no_gpu() {
 /// Random bfloat16 tensors for any name and shape that is asked for, remembered.
 class RandomTensors final : public WeightSource {
  public:
-  explicit RandomTensors(const DecoderConfig& config) {
-    std::mt19937 random{5};
+  explicit RandomTensors(const DecoderConfig& config, unsigned seed = 5) {
+    std::mt19937 random{seed};
     std::normal_distribution<float> normal;
     const auto add = [&](const std::string& name, Shape shape, float mean, float deviation) {
       Tensor& tensor = tensors_[name];
@@ -51,6 +52,7 @@ class RandomTensors final : public WeightSource {
     add("model.layers.0.self_attn.k_norm.weight", {config.head_dim}, 1, 0.2f);
     add("model.embed_tokens.weight", {config.vocab, config.hidden}, 0, 1);
     add("model.norm.weight", {config.hidden}, 1, 0.2f);
+    add("lm_head.weight", {config.vocab, config.hidden}, 0, 0.1f);
   }
   bool contains(const std::string& name) const override { return tensors_.contains(name); }
   TensorView view(const std::string& name) const { return tensors_.at(name).view(); }
@@ -155,4 +157,31 @@ TEST_CASE("longer windows on the GPU", "[gpu]") {
   const MatrixF got = run_on_gpu(config, tensors, GpuFloat::bf16, 1100, x, 1100);
   REQUIRE((got - expected).norm() / (expected - x).norm() < 1.5e-2);
   REQUIRE(run_on_gpu(config, tensors, GpuFloat::bf16, 1100, x, 1100) == got);
+}
+
+TEST_CASE("perplexity and divergence on the GPU are the CPU's", "[gpu]") {
+  if (no_gpu()) return;
+  DecoderConfig config = small_config(64, 2);
+  config.vocab = 1000;
+  config.tied_embeddings = GENERATE(false, true);
+  const RandomTensors tensors{config, 5}, others{config, 6};
+  const Decoder model{config, tensors}, reference{config, others};
+  std::vector<std::int32_t> tokens(1100);  // the last window is not whole
+  std::mt19937 random{3};
+  for (std::int32_t& token : tokens) token = static_cast<std::int32_t>(random() % 1000);
+  const std::int64_t length = 200;
+  const auto source = [](const RandomTensors& from) {
+    return [&from](const std::string& name) { return from.view(name); };
+  };
+  const Comparison cpu = compare(model, reference, tokens, length);
+  const Comparison gpu =
+      gpu_compare({config, source(tensors)}, {config, source(others)}, tokens, length, GpuFloat::f32, {});
+  REQUIRE(gpu.model.predictions == cpu.model.predictions);
+  REQUIRE(gpu.model.value == Approx(cpu.model.value).epsilon(1e-6));
+  REQUIRE(gpu.reference.value == Approx(cpu.reference.value).epsilon(1e-6));
+  REQUIRE(gpu.divergence.mean == Approx(cpu.divergence.mean).epsilon(1e-5));
+  REQUIRE(gpu.divergence.percentile_99 == Approx(cpu.divergence.percentile_99).epsilon(1e-4));
+  REQUIRE(gpu.divergence.top1_agreement == Approx(cpu.divergence.top1_agreement).epsilon(2e-2));
+  REQUIRE(gpu_perplexity({config, source(tensors)}, tokens, length, GpuFloat::f32, {}).value ==
+          gpu.model.value);
 }
