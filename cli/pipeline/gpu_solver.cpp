@@ -345,7 +345,7 @@ class GpuSolver final : public LayerSolver {
 
   void embed() {
     Timer timer{seconds_.load};
-    const std::string name = "model.embed_tokens.weight";
+    const std::string name = config_.tensor_prefix + "embed_tokens.weight";
     const TensorView table = input_.model.checkpoint.tensor(name);
     if (table.shape != Shape{config_.vocab, config_.hidden})
       throw Error{ErrorKind::bad_input,

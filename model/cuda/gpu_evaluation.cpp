@@ -76,7 +76,8 @@ class GpuRun {
 
   void embed() {
     const DecoderConfig& config = model_.config;
-    const TensorView table = tensor("model.embed_tokens.weight", {config.vocab, config.hidden});
+    const TensorView table =
+        tensor(config.tensor_prefix + "embed_tokens.weight", {config.vocab, config.hidden});
     const std::size_t row = table.data.size() / static_cast<std::size_t>(config.vocab);
     for (const std::int32_t token : tokens_)
       if (token < 0 || token >= config.vocab)
@@ -105,8 +106,10 @@ class GpuRun {
     head_ = DeviceBuffer<std::byte>{hidden * vocab * bytes_of(type_)};
     normed_ = DeviceBuffer<std::byte>{hidden * kLogitTokens * bytes_of(type_)};
     logits_ = DeviceBuffer<float>{vocab * kLogitTokens};
-    uploader_.upload(tensor("model.norm.weight", {config.hidden}), norm_.data(), GpuFloat::f32);
-    uploader_.upload(tensor(config.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight",
+    uploader_.upload(tensor(config.tensor_prefix + "norm.weight", {config.hidden}), norm_.data(),
+                     GpuFloat::f32);
+    uploader_.upload(tensor(config.tied_embeddings ? config.tensor_prefix + "embed_tokens.weight"
+                                                   : config.head + ".weight",
                             {config.vocab, config.hidden}),
                      head_.data(), type_);
     uploader_.stream().wait();

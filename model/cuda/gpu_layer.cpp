@@ -45,7 +45,7 @@ TensorView load(const TensorSource& source, const std::string& name, std::int64_
 std::string gpu_refusal(const DecoderConfig& config) {
   DecoderConfig known = config;
   known.fused_qkv = known.fused_gate_up = false;
-  if (known.rope.type == "longrope") known.rope.type = "default";
+  if (known.rope.type == "longrope" || known.rope.type == "yarn") known.rope.type = "default";
   if (!known.is_plain_dense())
     return fmt::format("{}: the GPU runs decoders of Llama's kind only", config.architecture);
   if (config.head_dim % 8 != 0 || config.head_dim > 128)
@@ -129,10 +129,9 @@ GpuLinears& GpuLayerWeights::group_of(LinearRole role) {
     case LinearRole::gate:
     case LinearRole::up:
       return gate_up;
-    case LinearRole::down:
+    default:  // what gpu_refusal() lets through has no other
       return down;
   }
-  return down;
 }
 
 GpuLayerWeights::GpuLayerWeights(const DecoderConfig& config, GpuFloat t) : type{t} {
@@ -181,8 +180,8 @@ void GpuLayerWeights::load(const DecoderConfig& config, std::int64_t layer, cons
   norm(norm_tensor(config, layer, LayerNorm::attention_input), input_norm);
   norm(norm_tensor(config, layer, LayerNorm::mlp_input), post_attention_norm);
   if (config.qk_norm) {
-    norm(fmt::format("model.layers.{}.self_attn.q_norm.weight", layer), q_norm);
-    norm(fmt::format("model.layers.{}.self_attn.k_norm.weight", layer), k_norm);
+    norm(fmt::format("{}layers.{}.self_attn.q_norm.weight", config.tensor_prefix, layer), q_norm);
+    norm(fmt::format("{}layers.{}.self_attn.k_norm.weight", config.tensor_prefix, layer), k_norm);
   }
 }
 
