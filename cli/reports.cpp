@@ -154,7 +154,6 @@ nlohmann::ordered_json to_json(const QuantizeReport& report) {
                                  {"shards", artifact.shards}});
   json["engine"] = report.engine;
   json["resumed_layers"] = report.resumed_layers;
-  json["engine"] = report.engine;
   if (report.peak_gpu_bytes > 0) json["peak_gpu_bytes"] = report.peak_gpu_bytes;
   const auto& s = report.seconds;
   json["seconds"] = {{"load", s.solver.load},

@@ -28,6 +28,9 @@ namespace {
 /// The groups of linears that read a common input, in the order of the forward pass.
 using Stage = LinearGroup::Stage;
 constexpr std::array kStages{Stage::qkv, Stage::o, Stage::gate_up, Stage::down};
+constexpr std::size_t position_of(Stage stage) {
+  return static_cast<std::size_t>(std::ranges::find(kStages, stage) - kStages.begin());
+}
 /// The outputs are added to the residual stream.
 constexpr bool adds_to_residual(Stage stage) {
   return stage == Stage::o || stage == Stage::down;
@@ -239,7 +242,7 @@ class GpuSolver final : public LayerSolver {
   }
 
   Sums make_sums(Stage group) const {
-    const GroupShape shape = groups()[static_cast<std::size_t>(group)];
+    const GroupShape shape = groups()[position_of(group)];
     const auto size = static_cast<std::size_t>(shape.k * shape.k);
     Sums sums{DeviceBuffer<float>{size}, {}, {}};
     if (follows_float_) sums.shift = DeviceBuffer<float>{size};
@@ -308,10 +311,9 @@ class GpuSolver final : public LayerSolver {
         return own_.o;
       case Stage::gate_up:
         return own_.gate_up;
-      case Stage::down:
+      default:  // kStages has no other
         return own_.down;
     }
-    return own_.qkv;
   }
   bool any_wanted(Stage group) {
     return std::ranges::any_of(linears_of(group).linears, [&](const GpuLinears::One& one) {
@@ -412,17 +414,16 @@ class GpuSolver final : public LayerSolver {
         stages.add_attention(layer, model.heads.load(begin, count), count, x);
         model.x.store(begin, count);
         return stages.mlp_input(layer, x, count);
-      case Stage::down:  // computed again by finish: keeping it would cost several times x
+      default:  // down; computed again to finish the layer: keeping it would cost several times x
         return stages.activation(layer, stages.mlp_input(layer, x, count), count);
     }
-    return nullptr;
   }
 
   /// Adds a chunk's inputs to a group's sums.
   void add(Stage group, const void* input, const void* float_input, const float* x, const float* float_x,
            std::int64_t count, Sums& sums) {
     clock_.measure(seconds_.calibration.hessian, [&] {
-      const std::int64_t k = groups()[static_cast<std::size_t>(group)].k;
+      const std::int64_t k = groups()[position_of(group)].k;
       const auto rows = [&](const void* data, std::int64_t first) {
         return ConstGpuMatrix{
             static_cast<const std::byte*>(data) + static_cast<std::size_t>(first) * bytes_of(type_), type_,
@@ -531,8 +532,7 @@ class GpuSolver final : public LayerSolver {
     float* float_x = nullptr;
     const void *read = nullptr, *float_read = nullptr;
     const auto see = [&](Stage group) {
-      if (auto& sum = sums[static_cast<std::size_t>(group)])
-        add(group, read, float_read, x, float_x, count, *sum);
+      if (auto& sum = sums[position_of(group)]) add(group, read, float_read, x, float_x, count, *sum);
     };
     const auto step = [&](auto work) { clock_.measure(seconds_.calibration.forward, work); };
     const auto both = [&](auto work) {

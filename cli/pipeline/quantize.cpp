@@ -196,7 +196,6 @@ class Run {
     report_.kept = plan_.kept;
     report_.damp_asked = job_.options.damp;
     report_.seconds.solver = solver_->seconds();
-    report_.engine = solver_->name();
     report_.peak_gpu_bytes = solver_->peak_gpu_bytes();
   }
 

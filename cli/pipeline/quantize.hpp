@@ -32,7 +32,6 @@ struct QuantizeReport {
   /// LayerSolver::residual_error after each decoder layer.
   std::vector<std::optional<double>> residual_errors;
   std::vector<std::string> kept;  ///< linear layers that --ignore left in floating point
-  std::string engine;             ///< LayerSolver::name
   std::string why_not_gpu;        ///< if it was asked for and not taken
   std::uint64_t peak_gpu_bytes = 0;
   struct {
