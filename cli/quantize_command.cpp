@@ -136,7 +136,6 @@ void compare(const QuantizeEstimate& estimate, const QuantizeReport& report, con
       s.load + s.calibration.forward + s.calibration.hessian + s.solve + report.seconds.write;
   const std::uint64_t memory = peak_memory();
   json["measured"] = {{"seconds", seconds}, {"memory_bytes", memory}};
-  if (report.engine != "cpu") return;  // the estimate is of another
   const std::string time =
       report.resumed_layers > 0 ? "for all layers" : fmt::format("took {}", human_seconds(seconds));
   out.line(fmt::format("estimate    {}, {}; memory {}, peak {}", human_seconds(estimate.seconds.total()),

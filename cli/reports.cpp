@@ -67,13 +67,16 @@ void print_estimate(const QuantizeEstimate& estimate, const Output& out) {
       estimate.free_bytes ? fmt::format("; {} are free there", human_bytes(*estimate.free_bytes)) : ""));
   if (estimate.free_bytes && *estimate.free_bytes < estimate.disk_bytes)
     out.line("note        that is not enough");
-  out.line(fmt::format("memory      about {} at most", human_bytes(estimate.memory_bytes)));
+  out.line(fmt::format("memory      about {} at most{}", human_bytes(estimate.memory_bytes),
+                       estimate.gpu_memory_bytes
+                           ? fmt::format(", and {} of the GPU's", human_bytes(*estimate.gpu_memory_bytes))
+                           : ""));
   const auto& s = estimate.seconds;
   out.line(
-      fmt::format("time        about {} on this CPU, whose rates were measured: load {:.1f}, forward {:.1f} "
+      fmt::format("time        about {} on this {}, whose rates were measured: load {:.1f}, forward {:.1f} "
                   "({:.3g} PFLOP), "
                   "Hessians {:.1f} ({:.3g} PFLOP), solve {:.1f} s",
-                  human_seconds(s.total()), s.load, s.forward, estimate.forward_flops / 1e15, s.hessian,
+                  human_seconds(s.total()), estimate.gpu_memory_bytes ? "GPU" : "CPU", s.load, s.forward, estimate.forward_flops / 1e15, s.hessian,
                   estimate.hessian_flops / 1e15, s.solve));
 }
 
@@ -97,6 +100,7 @@ nlohmann::ordered_json to_json(const QuantizeEstimate& estimate) {
   json["disk_bytes"] = estimate.disk_bytes;
   if (estimate.free_bytes) json["free_bytes"] = *estimate.free_bytes;
   json["memory_bytes"] = estimate.memory_bytes;
+  if (estimate.gpu_memory_bytes) json["gpu_memory_bytes"] = *estimate.gpu_memory_bytes;
   const auto& s = estimate.seconds;
   json["seconds"] = {{"load", s.load}, {"forward", s.forward}, {"hessian", s.hessian}, {"solve", s.solve}};
   json["flop"] = {{"forward", estimate.forward_flops}, {"hessian", estimate.hessian_flops}};

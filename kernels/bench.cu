@@ -1,18 +1,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#if __has_include(<cublas_v2.h>)
-#include <cublas_v2.h>
-#define MPK_CUBLAS_HEADER 1
-#endif
-#include <dlfcn.h>
 
+#include "gpu/blas.hpp"
 #include "kernels/bench.hpp"
 #include "kernels/dequantize.hpp"
 #include "kernels/device/packed_float.cuh"
 #include "kernels/gpu.hpp"
-#include "gpu/device_buffer.hpp"
-#include "gpu/stream.hpp"
 #include "packer/format/error.hpp"
 
 namespace mpk {
@@ -142,77 +136,13 @@ __global__ void compare_kernel(const std::uint16_t* a, const std::uint16_t* weig
   atomicAdd(length, all);
 }
 
-#ifdef MPK_CUBLAS_HEADER
-/// cuBLAS, if the machine has one: found at run time, so that the program needs none.
-class Cublas {
- public:
-  Cublas() {
-    for (const char* name : {"libcublas.so.13", "libcublas.so.12", "libcublas.so"})
-      if ((library_ = dlopen(name, RTLD_NOW | RTLD_LOCAL))) {
-        name_ = name;
-        break;
-      }
-    if (!library_) {
-      name_ = "none: no libcublas found";
-      return;
-    }
-    find(create_, "cublasCreate_v2");
-    find(set_stream_, "cublasSetStream_v2");
-    find(set_workspace_, "cublasSetWorkspace_v2");
-    find(gemm_, "cublasGemmEx");
-    if (create_ && set_stream_ && set_workspace_ && gemm_ && create_(&handle_) == CUBLAS_STATUS_SUCCESS) {
-      workspace_ = DeviceBuffer<std::byte>{kWorkspaceBytes};
-      set_workspace_(handle_, workspace_.data(), kWorkspaceBytes);
-    } else {
-      handle_ = nullptr;
-      name_ += ": cannot be used";
-    }
-  }
-  explicit operator bool() const { return handle_ != nullptr; }
-  const std::string& name() const { return name_; }
-
-  /// out (M, N) = a (M, K) * weights (K, N), all row-major.
-  void multiply(const Stream& stream, Float type, M m, K k, N n, const std::uint16_t* a,
-                const std::uint16_t* weights, std::uint16_t* out) const {
-    const float one = 1, zero = 0;
-    const cudaDataType_t data = type == Float::f16 ? CUDA_R_16F : CUDA_R_16BF;
-    const int rows = static_cast<int>(m.value), inner = static_cast<int>(k.value),
-              columns = static_cast<int>(n.value);
-    set_stream_(handle_, stream.get());
-    const cublasStatus_t status =
-        gemm_(handle_, CUBLAS_OP_N, CUBLAS_OP_N, columns, rows, inner, &one, weights, data, columns, a, data,
-              inner, &zero, out, data, columns, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
-    if (status != CUBLAS_STATUS_SUCCESS)
-      throw Error{ErrorKind::device, "cublasGemmEx: error " + std::to_string(status)};
-  }
-
- private:
-  template <class Function>
-  void find(Function& function, const char* name) {
-    function = reinterpret_cast<Function>(dlsym(library_, name));
-  }
-  static constexpr std::size_t kWorkspaceBytes = std::size_t{32} << 20;
-  void* library_ = nullptr;
-  std::string name_;
-  cublasHandle_t handle_ = nullptr;
-  DeviceBuffer<std::byte> workspace_;
-  decltype(&cublasCreate_v2) create_ = nullptr;
-  decltype(&cublasSetStream_v2) set_stream_ = nullptr;
-  decltype(&cublasSetWorkspace_v2) set_workspace_ = nullptr;
-  /// cublasGemmEx; its header overloads the name.
-  cublasStatus_t (*gemm_)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int, const void*,
-                          const void*, cudaDataType, int, const void*, cudaDataType, int, const void*, void*,
-                          cudaDataType, int, cublasComputeType_t, cublasGemmAlgo_t) = nullptr;
-};
-#else
-class Cublas {
- public:
-  explicit operator bool() const { return false; }
-  std::string name() const { return "none: built without cublas_v2.h"; }
-  void multiply(const Stream&, Float, M, K, N, const std::uint16_t*, const std::uint16_t*,
-                std::uint16_t*) const {}
-};
-#endif
+/// out (M, N) = a (M, K) * weights (K, N), all row-major.
+void multiply_by_cublas(const Blas& blas, Float type, M m, K k, N n, const std::uint16_t* a,
+                        const std::uint16_t* weights, std::uint16_t* out) {
+  const GpuFloat element = type == Float::f16 ? GpuFloat::f16 : GpuFloat::bf16;
+  blas.gemm(GpuOp::none, GpuOp::none, n.value, m.value, k.value, 1, {weights, element, n.value},
+            {a, element, k.value}, 0, {out, element, n.value});
+}
 
 /// Copies of a layer, random in every bit that may be.
 struct Weights {
@@ -324,13 +254,14 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
   report.num_sms = gpu.num_sms;
   report.empty_us = in_graph(stream, 200, [&](int) { empty_kernel<<<1, 32, 0, stream.get()>>>(); });
 
-  std::optional<Cublas> cublas;
+  std::optional<Blas> cublas;
   report.cublas = "not asked for";
-  if (job.cublas) {
-    cublas.emplace();
-    report.cublas = cublas->name();
-    if (!*cublas) cublas.reset();
-  }
+  if (job.cublas) try {
+      cublas.emplace(stream);
+      report.cublas = cublas->library();
+    } catch (const Error& error) {
+      report.cublas = std::string{"none: "} + error.what();
+    }
   constexpr int kBlocks = 1024, kThreads = 256;
   if (cublas) {
     const std::int64_t side = 8192;
@@ -338,7 +269,7 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
     fill_floats<Float::f16><<<kBlocks, kThreads, 0, stream.get()>>>(a.data(), a.size(), 0.25f, false, 5);
     fill_floats<Float::f16><<<kBlocks, kThreads, 0, stream.get()>>>(b.data(), b.size(), 0.01f, false, 6);
     const double us = in_graph(stream, 4, [&](int) {
-      cublas->multiply(stream, Float::f16, M{side}, K{side}, N{side}, a.data(), b.data(), c.data());
+      multiply_by_cublas(*cublas, Float::f16, M{side}, K{side}, N{side}, a.data(), b.data(), c.data());
     });
     report.peak_tflops = 2.0 * static_cast<double>(side * side * side) / us * 1e-6;
   }
@@ -398,8 +329,8 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
       point.launch_us = by_launches(stream, launches, launch);
       if (cublas)
         point.cublas_us = in_graph(stream, long_one ? 4 : 16, [&](int i) {
-          cublas->multiply(stream, layer.activations, m, layer.k, layer.n, a.data(),
-                           decoded.data() + static_cast<std::size_t>(i % dense) * k * n, out.data());
+          multiply_by_cublas(*cublas, layer.activations, m, layer.k, layer.n, a.data(),
+                             decoded.data() + static_cast<std::size_t>(i % dense) * k * n, out.data());
         });
       measured.points.push_back(std::move(point));
     }

@@ -1,5 +1,6 @@
 // A build without CUDA: the same functions, and why they cannot run.
 
+#include "cli/pipeline/engine_rates.hpp"
 #include "cli/pipeline/gpu_evaluate.hpp"
 #include "cli/pipeline/gpu_solver.hpp"
 #include "cli/pipeline/solve_bench.hpp"
@@ -7,11 +8,11 @@
 
 namespace mpk {
 
-std::string gpu_solver_refusal(const SolverInput&) {
+std::string gpu_solver_refusal(const QuantizeJob&, const DecoderConfig&) {
   return "built without CUDA";
 }
-std::unique_ptr<LayerSolver> make_gpu_solver(const SolverInput& input) {
-  throw Error{ErrorKind::device, gpu_solver_refusal(input)};
+std::unique_ptr<LayerSolver> make_gpu_solver(const SolverInput&) {
+  throw Error{ErrorKind::device, "built without CUDA"};
 }
 std::vector<SolveBenchRow> run_solve_bench(const std::vector<SolveShape>&, bool,
                                            const std::function<void(const std::string&)>&) {
@@ -23,6 +24,10 @@ std::string gpu_evaluation_refusal(const DecoderConfig&) {
 }
 Comparison gpu_evaluate(const OpenModel&, const OpenModel*, std::span<const std::int32_t>, std::int64_t,
                         GpuCompute, const std::function<void(std::int64_t, std::int64_t)>&) {
+  throw Error{ErrorKind::device, "built without CUDA"};
+}
+
+std::unique_ptr<EngineRates> make_gpu_rates(const QuantizeJob&) {
   throw Error{ErrorKind::device, "built without CUDA"};
 }
 

@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 
 #include "cli/pipeline/gpu_float.hpp"
+#include "cli/pipeline/gpu_placement.hpp"
 #include "cli/pipeline/timer.hpp"
 #include "cli/pipeline/token_store.hpp"
 #include "kernels/gpu.hpp"
@@ -29,7 +30,9 @@ namespace {
 using Stage = LinearGroup::Stage;
 constexpr std::array kStages{Stage::qkv, Stage::o, Stage::gate_up, Stage::down};
 constexpr std::size_t position_of(Stage stage) {
-  return static_cast<std::size_t>(std::ranges::find(kStages, stage) - kStages.begin());
+  std::size_t position = 0;
+  while (kStages[position] != stage) ++position;
+  return position;
 }
 /// The outputs are added to the residual stream.
 constexpr bool adds_to_residual(Stage stage) {
@@ -38,9 +41,6 @@ constexpr bool adds_to_residual(Stage stage) {
 
 constexpr std::int64_t kGramPanel =
     2048;  // columns of X X^T at a time: of the upper triangle little is computed
-// The CUDA context, the libraries' code and workspaces: seen on an H200 beside what is allocated here.
-constexpr std::int64_t kOverheadBytes = std::int64_t{900} << 20;
-constexpr std::int64_t kDefaultGpuMemory = std::int64_t{24} << 30;
 
 /// Time on the GPU by purpose, added up where the host waits anyway.
 class GpuClock {
@@ -91,7 +91,7 @@ struct Sums {
 
 /// Sizes of the groups of linears of any layer.
 struct GroupShape {
-  std::int64_t k, n, largest_n;  ///< n: of all its linears together
+  std::int64_t k, n;  ///< n: of all its linears together
 };
 
 class GpuSolver final : public LayerSolver {
@@ -156,93 +156,42 @@ class GpuSolver final : public LayerSolver {
   // ---- memory
   // ----------------------------------------------------------------------------------------------
 
-  std::vector<GroupShape> groups() const {
+  GroupShape shape_of(Stage stage) const {
     const std::int64_t heads = config_.num_heads * config_.head_dim,
                        kv = config_.num_kv_heads * config_.head_dim;
-    return {{config_.hidden, heads + 2 * kv, std::max(heads, kv)},
-            {heads, config_.hidden, config_.hidden},
-            {config_.hidden, 2 * config_.intermediate, config_.intermediate},
-            {config_.intermediate, config_.hidden, config_.hidden}};
-  }
-
-  /// What the sums of all groups (or of the largest, if they take turns) and the solver will allocate.
-  std::int64_t bytes_to_solve() const {
-    std::int64_t all = 0, most = 0, solver = 0;
-    for (std::size_t g = 0; g < kStages.size(); ++g) {
-      const GroupShape shape = groups()[g];
-      std::int64_t sums = shape.k * shape.k;
-      if (follows_float_) sums += shape.k * shape.k + (adds_to_residual(kStages[g]) ? shape.n * shape.k : 0);
-      all += sums;
-      most = std::max(most, sums);
-      // Factor; weights, their errors and a third of them; codes twice.
-      solver = std::max(
-          solver, 4 * (shape.k * shape.k + 3 * shape.largest_n * shape.k) + 2 * shape.largest_n * shape.k);
+    switch (stage) {
+      case Stage::qkv:
+        return {config_.hidden, heads + 2 * kv};
+      case Stage::o:
+        return {heads, config_.hidden};
+      case Stage::gate_up:
+        return {config_.hidden, 2 * config_.intermediate};
+      default:  // kStages has no other
+        return {config_.intermediate, config_.hidden};
     }
-    const std::int64_t difference =
-        follows_float_ ? chunk_ * std::max(config_.hidden, config_.intermediate) : 0;
-    return 4 * (input_.job.true_sequential ? most : all) + solver +
-           difference * static_cast<std::int64_t>(bytes_of(type_));
   }
 
-  /// Allocates the streams: each store on the GPU as long as the budget allows, then in host memory.
   void place_activations() {
-    const std::int64_t models = follows_float_ ? 2 : 1;
+    std::size_t free = 0, total = 0;
+    MPK_CUDA(cudaMemGetInfo(&free, &total));
+    const auto available = static_cast<std::int64_t>(free + gpu_memory_now());
+    const GpuPlacement placement = place_on_gpu(
+        config_, input_.job, tokens_, std::min(input_.job.gpu_memory.value_or(kDefaultGpuMemory), available));
+    const std::int64_t head_tokens = input_.job.true_sequential ? tokens_ : chunk_;
+    own_stream_ = make_stream(placement.x, head_tokens, placement.heads);
+    if (follows_float_) float_stream_ = make_stream(placement.float_x, head_tokens, placement.float_heads);
+  }
+  std::unique_ptr<ModelStream> make_stream(bool x_here, std::int64_t head_tokens, bool heads_here) {
     const std::int64_t state = config_.hidden * 4;
     const std::int64_t heads =
         config_.num_heads * config_.head_dim * static_cast<std::int64_t>(bytes_of(type_));
-    const std::int64_t per_stage_token =
-        (3 * config_.hidden + 4 * config_.num_heads * config_.head_dim + 3 * config_.intermediate) *
-        static_cast<std::int64_t>(bytes_of(type_));
-    std::size_t free = 0, total = 0;
-    MPK_CUDA(cudaMemGetInfo(&free, &total));
-    const auto allocated = static_cast<std::int64_t>(gpu_memory_now());
-    const std::int64_t budget = std::min(input_.job.gpu_memory.value_or(kDefaultGpuMemory),
-                                         static_cast<std::int64_t>(free) + allocated + kOverheadBytes / 2);
-    const std::int64_t fixed = kOverheadBytes + allocated + bytes_to_solve() +
-                               models * per_stage_token * chunk_ + models * (state + heads) * chunk_;
-    if (fixed > budget)
-      throw Error{
-          ErrorKind::device,
-          fmt::format("quantizing this model on the GPU takes {:.1f} GB even with the activations in host "
-                      "memory; --gpu-memory (or what is free) is {:.1f} GB. Allow more, or take --device cpu",
-                      static_cast<double>(fixed) / 1e9, static_cast<double>(budget) / 1e9)};
-    std::int64_t left = budget - fixed, on_host = 0;
-    // In the order of how often they travel.
-    const auto place = [&](std::int64_t bytes_per_token) {
-      const std::int64_t more = bytes_per_token * (tokens_ - chunk_);
-      if (more <= left) {
-        left -= more;
-        return true;
-      }
-      on_host += bytes_per_token * tokens_;
-      return false;
-    };
-    const bool keeps_heads = input_.job.true_sequential;
-    const bool x = place(state), heads_here = keeps_heads ? place(heads) : false;
-    const bool float_x = follows_float_ && place(state),
-               float_heads = follows_float_ && keeps_heads && place(heads);
-    if (input_.job.host_memory && on_host > *input_.job.host_memory)
-      throw Error{
-          ErrorKind::device,
-          fmt::format(
-              "{:.1f} GB of activations do not fit into the GPU's budget of {:.1f} GB and are more than "
-              "--host-memory ({:.1f} GB) allows: raise one of them, or take fewer --samples",
-              static_cast<double>(on_host) / 1e9, static_cast<double>(budget) / 1e9,
-              static_cast<double>(*input_.job.host_memory) / 1e9)};
-    const std::int64_t head_tokens = keeps_heads ? tokens_ : chunk_;
-    own_stream_ = make_stream(state, x, heads, head_tokens, heads_here || !keeps_heads);
-    if (follows_float_)
-      float_stream_ = make_stream(state, float_x, heads, head_tokens, float_heads || !keeps_heads);
-  }
-  std::unique_ptr<ModelStream> make_stream(std::int64_t state, bool x_here, std::int64_t heads,
-                                           std::int64_t head_tokens, bool heads_here) {
     return std::unique_ptr<ModelStream>{new ModelStream{{config_, blas_, type_, length_, chunk_},
                                                         {state, tokens_, chunk_, x_here, stream_},
                                                         {heads, head_tokens, chunk_, heads_here, stream_}}};
   }
 
   Sums make_sums(Stage group) const {
-    const GroupShape shape = groups()[position_of(group)];
+    const GroupShape shape = shape_of(group);
     const auto size = static_cast<std::size_t>(shape.k * shape.k);
     Sums sums{DeviceBuffer<float>{size}, {}, {}};
     if (follows_float_) sums.shift = DeviceBuffer<float>{size};
@@ -423,7 +372,7 @@ class GpuSolver final : public LayerSolver {
   void add(Stage group, const void* input, const void* float_input, const float* x, const float* float_x,
            std::int64_t count, Sums& sums) {
     clock_.measure(seconds_.calibration.hessian, [&] {
-      const std::int64_t k = groups()[position_of(group)].k;
+      const std::int64_t k = shape_of(group).k;
       const auto rows = [&](const void* data, std::int64_t first) {
         return ConstGpuMatrix{
             static_cast<const std::byte*>(data) + static_cast<std::size_t>(first) * bytes_of(type_), type_,
@@ -596,13 +545,13 @@ class GpuSolver final : public LayerSolver {
 
 }  // namespace
 
-std::string gpu_solver_refusal(const SolverInput& input) {
+std::string gpu_solver_refusal(const QuantizeJob& job, const DecoderConfig& config) {
   if (!gpu_status().usable) return gpu_status().reason;
-  if (input.job.float_inputs)
+  if (job.float_inputs)
     return "Hessians of the float model's inputs, or from --stats, are solved on the CPU only";
-  if (!input.job.method->minimizes_error || input.job.method->scales_inputs)
-    return fmt::format("method {} runs on the CPU only", input.job.method->name);
-  if (std::string reason = gpu_refusal(input.model.config); !reason.empty()) return reason;
+  if (!job.method->minimizes_error || job.method->scales_inputs)
+    return fmt::format("method {} runs on the CPU only", job.method->name);
+  if (std::string reason = gpu_refusal(config); !reason.empty()) return reason;
   try {  // the libraries it needs
     const Stream stream;
     const Blas blas{stream};

@@ -8,6 +8,9 @@
 #include <sys/resource.h>
 #include <system_error>
 
+#include "cli/pipeline/engine_rates.hpp"
+#include "cli/pipeline/gpu_placement.hpp"
+#include "cli/pipeline/gpu_solver.hpp"
 #include "cli/pipeline/quantize_output.hpp"
 #include "cli/pipeline/quantize_plan.hpp"
 #include "model/linear_specs.hpp"
@@ -25,6 +28,8 @@ namespace {
 constexpr double kLoadBytesPerSecond = 1e9;
 /// The program, its libraries, threads' stacks and what the allocator keeps.
 constexpr std::uint64_t kProgramBytes = std::uint64_t{100} << 20;
+/// CUDA's own on the host: seen on an H200.
+constexpr std::uint64_t kCudaBytes = std::uint64_t{400} << 20;
 constexpr int kAwqTrials = 40;  // quantizer/awq.cpp
 
 /// Linears that read one input.
@@ -74,9 +79,9 @@ MatrixF noise(Eigen::Index rows, Eigen::Index cols) {
 }
 
 /// What this machine does in a second, for the work of this job.
-class Rates {
+class CpuRates final : public EngineRates {
  public:
-  explicit Rates(const QuantizeJob& job) : job_{job} {
+  explicit CpuRates(const QuantizeJob& job) : job_{job} {
     constexpr Eigen::Index kSide = 1024, kTokens = 512;
     const MatrixF weight = noise(kSide, kSide), x = noise(kSide, kTokens);
     MatrixF y(kSide, kTokens), gram = MatrixF::Zero(kSide, kSide);
@@ -85,10 +90,9 @@ class Rates {
     if (job.method->needs_hessian) gram_ = kProduct / 2 / seconds_of([&] { add_gram(x, gram); });
     measure_solver();
   }
-  double product() const { return product_; }
-  double gram() const { return gram_; }
-  /// Seconds of the job's method for a (k, n) layer.
-  double solve(double k, double n) const {
+  double product() const override { return product_; }
+  double gram() const override { return gram_; }
+  double solve(double k, double n) const override {
     double seconds = factor(k) + n * k * per_weight_ + n * k * k * per_pair_;
     const double square = 2 * k * k * n / product_;
     if (job_.corrects_targets()) seconds += factor(k) + 2 * square;
@@ -138,12 +142,17 @@ class Estimator {
   explicit Estimator(const QuantizeJob& job)
       : job_{job}, model_{open_float_model(job.source)}, plan_{plan_quantize(job, model_)} {
     if (is_there(output_path(job.destination))) throw already_there(job.destination);
+    on_gpu_ = job.device != Device::cpu && job.method->needs_hessian &&
+              gpu_solver_refusal(job, model_.config).empty();
   }
 
   QuantizeEstimate operator()() {
     count_layers();
     count_bytes();
-    estimate_.memory_bytes = memory();
+    if (on_gpu_)
+      estimate_memory_beside_gpu();
+    else
+      estimate_.memory_bytes = memory();
     estimate_time();
     return std::move(estimate_);
   }
@@ -237,8 +246,23 @@ class Estimator {
     return static_cast<std::uint64_t>(bytes) + waiting + kProgramBytes;
   }
 
+  /// Two layers of the checkpoint, what waits to be written, and the activations that find no room on the
+  /// GPU.
+  void estimate_memory_beside_gpu() {
+    const GpuPlacement placement = place_on_gpu(model_.config, job_, job_.samples * job_.seq_len,
+                                                job_.gpu_memory.value_or(kDefaultGpuMemory));
+    estimate_.gpu_memory_bytes = static_cast<std::uint64_t>(placement.gpu_bytes);
+    std::uint64_t layer = 0;
+    for (const LinearSpec& spec : linear_specs(model_.config, 0))
+      layer += static_cast<std::uint64_t>(spec.k.value * spec.n.value);
+    estimate_.memory_bytes = kProgramBytes + kCudaBytes + 2 * 2 * layer + QuantizeOutput::kWaitingBytes +
+                             static_cast<std::uint64_t>(placement.host_bytes);
+  }
+
   void estimate_time() {
-    const Rates rates{job_};
+    const std::unique_ptr<EngineRates> measured =
+        on_gpu_ ? make_gpu_rates(job_) : std::make_unique<CpuRates>(job_);
+    const EngineRates& rates = *measured;
     const DecoderConfig& config = model_.config;
     QuantizeEstimate::Seconds& seconds = estimate_.seconds;
     const double streams = job_.corrects_targets() ? 2 : 1;
@@ -266,7 +290,8 @@ class Estimator {
       }
       estimate_.forward_flops += passes;
     }
-    seconds.load = static_cast<double>(estimate_.source_bytes) / kLoadBytesPerSecond;
+    // The GPU's layers are loaded while others are worked on.
+    if (!on_gpu_) seconds.load = static_cast<double>(estimate_.source_bytes) / kLoadBytesPerSecond;
     seconds.forward = estimate_.forward_flops / rates.product();
     seconds.hessian = estimate_.hessian_flops / rates.gram();
     for (const auto& [module, planned] : plan_.layers)
@@ -277,6 +302,7 @@ class Estimator {
   const QuantizeJob& job_;
   OpenModel model_;
   SourcePlan plan_;
+  bool on_gpu_ = false;
   QuantizeEstimate estimate_;
 };
 

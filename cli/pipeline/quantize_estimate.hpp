@@ -33,9 +33,11 @@ struct QuantizeEstimate {
   std::uint64_t disk_bytes = 0;  ///< all artifacts, with the files beside the tensors but the manifest
   std::optional<std::uint64_t> free_bytes;  ///< where the output goes; nullopt: the system does not tell
 
-  std::uint64_t memory_bytes = 0;  ///< of the process at its peak, about
+  std::uint64_t memory_bytes = 0;                 ///< of the process at its peak, about
+  std::optional<std::uint64_t> gpu_memory_bytes;  ///< if the GPU solves
 
-  /// On the CPU, from floating-point operations and rates that are measured here, in a moment.
+  /// On the engine that will be taken, from floating-point operations and rates that are measured here, in a
+  /// moment.
   struct Seconds {
     double load = 0, forward = 0, hessian = 0, solve = 0;
     double total() const { return load + forward + hessian + solve; }

@@ -303,9 +303,4 @@ void GpuLayerStages::add_mlp(const GpuLayerWeights& layer, const void* activated
   impl_->add_applied(layer.down, activated, tokens, x);
 }
 
-std::int64_t gpu_chunk_tokens(std::int64_t length) {
-  constexpr std::int64_t kTokens = 8192;
-  return std::max<std::int64_t>(1, kTokens / length) * length;
-}
-
 }  // namespace mpk

@@ -12,6 +12,7 @@
 
 #include "gpu/blas.hpp"
 #include "model/config.hpp"
+#include "model/cuda/chunk.hpp"
 #include "model/linear_specs.hpp"
 #include "packer/format/tensor.hpp"
 #include "packer/format/units.hpp"
@@ -92,9 +93,5 @@ class GpuLayerStages {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-/// How many tokens, whole windows of `length`, go through the stages together: never a matter of how much
-/// memory there is, so that results are not either.
-std::int64_t gpu_chunk_tokens(std::int64_t length);
 
 }  // namespace mpk
