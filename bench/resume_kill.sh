@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 quantize() {  # to $1
   out=$1
   shift
-  "$program" quantize "$model" -o "$out" --calibration "$text" --device cpu --json "$work/report.json" "$@" >/dev/null 2>"$work/stderr"
+  "$program" quantize "$model" -o "$out" --calibration "$text" --json "$work/report.json" "$@" >/dev/null 2>"$work/stderr"
 }
 hashes() { (cd "$1" && find . -type f | sort | xargs sha256sum); }
 now() { date +%s%N; }
