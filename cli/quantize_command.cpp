@@ -25,7 +25,7 @@ struct QuantizeOptions {
   int bits = 4, threads = 0;
   std::int64_t group_size = 128, samples = 128, seq_len = 512;
   std::uint64_t max_shard_size = 5'000'000'000;
-  std::string gpu_compute = "bfloat16";
+  std::string gpu_compute = "auto";
   std::optional<std::int64_t> gpu_memory, host_memory;
   std::optional<std::uint64_t> seed;
   double damp = 0.01, target_correction = 0.5;
@@ -71,7 +71,7 @@ QuantizeJob job_from(const QuantizeOptions& o) {
   job.max_shard_bytes = o.max_shard_size;
   job.device = device_named(o.device);
   job.restart = o.restart;
-  job.gpu_compute = gpu_compute_named(o.gpu_compute);
+  if (o.gpu_compute != "auto") job.gpu_compute = gpu_compute_named(o.gpu_compute);
   job.gpu_memory = o.gpu_memory;
   job.host_memory = o.host_memory;
   job.float_inputs = o.float_inputs || !o.statistics.empty();
@@ -272,8 +272,9 @@ void add_quantize(CLI::App& root) {
   cmd->add_option("--host-memory", o->host_memory,
                   "what the activations that find no room there may take; default: no limit")
       ->transform(CLI::AsSizeValue(false));
-  cmd->add_option("--gpu-compute", o->gpu_compute, "what the GPU multiplies; sums are float32")
-      ->check(CLI::IsMember({"bfloat16", "float16", "float32"}))
+  cmd->add_option("--gpu-compute", o->gpu_compute,
+                  "what the GPU multiplies, sums being float32; auto: the type of the checkpoint's weights")
+      ->check(CLI::IsMember({"auto", "bfloat16", "float16", "float32"}))
       ->capture_default_str();
   cmd->add_option("--threads", o->threads, "0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
   cmd->add_option("--json", o->json, "write the results to a file, or - for standard output");

@@ -76,8 +76,8 @@ void print_estimate(const QuantizeEstimate& estimate, const Output& out) {
       fmt::format("time        about {} on this {}, whose rates were measured: load {:.1f}, forward {:.1f} "
                   "({:.3g} PFLOP), "
                   "Hessians {:.1f} ({:.3g} PFLOP), solve {:.1f} s",
-                  human_seconds(s.total()), estimate.gpu_memory_bytes ? "GPU" : "CPU", s.load, s.forward, estimate.forward_flops / 1e15, s.hessian,
-                  estimate.hessian_flops / 1e15, s.solve));
+                  human_seconds(s.total()), estimate.gpu_memory_bytes ? "GPU" : "CPU", s.load, s.forward,
+                  estimate.forward_flops / 1e15, s.hessian, estimate.hessian_flops / 1e15, s.solve));
 }
 
 nlohmann::ordered_json to_json(const QuantizeEstimate& estimate) {

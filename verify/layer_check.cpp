@@ -165,16 +165,17 @@ void check_against_source(LayerCheck& check, const ManifestLayer& record, const 
     return;
   }
   const MatrixF decoded = dequantize(matrix);
-  // What was quantized, in the order in which the scales were folded.
-  MatrixF scaled = original;
-  MatrixF scaled_inputs;
+  // What was quantized, in the order in which the scales were folded. Most layers have none: no copy then.
+  MatrixF scaled_weight, scaled_inputs;
+  if (!record.input_scales.empty() || !record.output_scales.empty()) scaled_weight = original;
+  const MatrixF& scaled = scaled_weight.size() > 0 ? scaled_weight : original;
   if (!record.input_scales.empty()) {
     const Eigen::Map<const Eigen::ArrayXf> scales{record.input_scales.data(), scaled.rows()};
-    scaled.array().colwise() *= scales;
+    scaled_weight.array().colwise() *= scales;
     if (inputs) scaled_inputs = (inputs->array().colwise() / scales).matrix();
   }
   if (!record.output_scales.empty())
-    scaled.array().rowwise() /=
+    scaled_weight.array().rowwise() /=
         Eigen::Map<const Eigen::ArrayXf>{record.output_scales.data(), scaled.cols()}.transpose();
   check.weight_error = weight_error(scaled, decoded);
   if (inputs)

@@ -29,12 +29,12 @@ double weight_error(const MatrixF& weight, const MatrixF& decoded) {
 }
 
 double output_error(const MatrixF& weight, const MatrixF& decoded, const MatrixF& inputs) {
-  const MatrixF difference = weight - decoded;
-  MatrixF lost(weight.cols(), inputs.cols()), whole(weight.cols(), inputs.cols());
-  apply_linear(difference, inputs, lost);
+  // Products first: a difference of the weights would be one more copy of them.
+  MatrixF made(weight.cols(), inputs.cols()), whole(weight.cols(), inputs.cols());
+  apply_linear(decoded, inputs, made);
   apply_linear(weight, inputs, whole);
   return relative_norm(
-      inputs.cols(), [&](Eigen::Index m) { return lost.col(m); },
+      inputs.cols(), [&](Eigen::Index m) { return whole.col(m) - made.col(m); },
       [&](Eigen::Index m) { return whole.col(m); });
 }
 

@@ -17,6 +17,6 @@ class EngineRates {
 };
 
 /// Throws Error{device} without a GPU. `job` must outlive it.
-std::unique_ptr<EngineRates> make_gpu_rates(const QuantizeJob& job);
+std::unique_ptr<EngineRates> make_gpu_rates(const QuantizeJob& job, GpuCompute compute);
 
 }  // namespace mpk

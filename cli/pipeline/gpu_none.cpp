@@ -8,7 +8,7 @@
 
 namespace mpk {
 
-std::string gpu_solver_refusal(const QuantizeJob&, const DecoderConfig&) {
+std::string gpu_solver_refusal(const QuantizeJob&, const OpenModel&) {
   return "built without CUDA";
 }
 std::unique_ptr<LayerSolver> make_gpu_solver(const SolverInput&) {
@@ -27,7 +27,7 @@ Comparison gpu_evaluate(const OpenModel&, const OpenModel*, std::span<const std:
   throw Error{ErrorKind::device, "built without CUDA"};
 }
 
-std::unique_ptr<EngineRates> make_gpu_rates(const QuantizeJob&) {
+std::unique_ptr<EngineRates> make_gpu_rates(const QuantizeJob&, GpuCompute) {
   throw Error{ErrorKind::device, "built without CUDA"};
 }
 

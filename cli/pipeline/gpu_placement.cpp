@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "model/cuda/chunk.hpp"
+#include "model/linear_specs.hpp"
 #include "packer/format/error.hpp"
 
 namespace mpk {
@@ -22,12 +23,12 @@ struct Group {
 
 class Placing {
  public:
-  Placing(const DecoderConfig& config, const QuantizeJob& job, std::int64_t tokens)
+  Placing(const DecoderConfig& config, const QuantizeJob& job, GpuCompute compute, std::int64_t tokens)
       : config_{config},
         job_{job},
         tokens_{tokens},
         chunk_{std::min(gpu_chunk_tokens(job.seq_len), tokens)},
-        element_{job.gpu_compute == GpuCompute::float32 ? 4 : 2},
+        element_{compute == GpuCompute::float32 ? 4 : 2},
         models_{job.corrects_targets() ? 2 : 1},
         heads_rows_{config.num_heads * config.head_dim},
         kv_rows_{config.num_kv_heads * config.head_dim} {}
@@ -107,9 +108,27 @@ class Placing {
 
 }  // namespace
 
-GpuPlacement place_on_gpu(const DecoderConfig& config, const QuantizeJob& job, std::int64_t tokens,
-                          std::int64_t budget) {
-  return Placing{config, job, tokens}(budget);
+GpuCompute gpu_compute_for(const QuantizeJob& job, const OpenModel& model) {
+  bool any_f16 = false, any_bf16 = false, any_other = false;
+  for (std::int64_t layer = 0; layer < model.config.num_layers; ++layer)
+    for (const LinearSpec& spec : linear_specs(model.config, layer)) {
+      const DType dtype = model.checkpoint.tensor(spec.module + ".weight").dtype;
+      (dtype == DType::F16 ? any_f16 : dtype == DType::BF16 ? any_bf16 : any_other) = true;
+    }
+  const GpuCompute exact = any_other || (any_f16 && any_bf16) ? GpuCompute::float32
+                           : any_f16                          ? GpuCompute::float16
+                                                              : GpuCompute::bfloat16;
+  const GpuCompute chosen = job.gpu_compute.value_or(exact);
+  if (chosen != exact && chosen != GpuCompute::float32)
+    throw Error{ErrorKind::unsupported,
+                fmt::format("--gpu-compute {} would round the checkpoint's weights; {} or float32 holds them",
+                            name_of(chosen), name_of(exact))};
+  return chosen;
+}
+
+GpuPlacement place_on_gpu(const DecoderConfig& config, const QuantizeJob& job, GpuCompute compute,
+                          std::int64_t tokens, std::int64_t budget) {
+  return Placing{config, job, compute, tokens}(budget);
 }
 
 }  // namespace mpk

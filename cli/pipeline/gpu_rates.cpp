@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <limits>
+#include <map>
+#include <utility>
 
 #include "cli/pipeline/engine_rates.hpp"
 #include "cli/pipeline/gpu_float.hpp"
@@ -16,34 +18,24 @@ constexpr double kProductsShare = 0.8;
 
 class GpuRates final : public EngineRates {
  public:
-  explicit GpuRates(const QuantizeJob& job) : job_{job} {
-    measure_product();
-    // time = n k per_weight + n k^2 per_pair + k^3 per_cube: a wide, a deep and a square layer tell them
-    // apart
-    const double square = solver_time(kSide, kSide), wide = solver_time(kSide, 4 * kSide);
-    const double deep = solver_time(4 * kSide, kSide);
-    const double volume = kSide * kSide;
-    const double per_output =
-        std::max(0.0, (wide - square) / 3);  // volume per_weight + kSide volume per_pair
-    per_cube_ = std::max(0.0, (square - per_output) / (volume * kSide));
-    const double deep_rest =
-        std::max(0.0, deep - 64 * volume * kSide * per_cube_);  // 4 volume w + 16 volume kSide p
-    per_pair_ = std::max(0.0, (deep_rest - 4 * per_output) / (12 * volume * kSide));
-    per_weight_ = std::max(0.0, per_output / volume - kSide * per_pair_);
-  }
+  GpuRates(const QuantizeJob& job, GpuCompute compute) : job_{job} { measure_product(gpu_float(compute)); }
   double product() const override { return product_ * kProductsShare; }
   double gram() const override { return product_ * kProductsShare; }
+  /// Measured with these inputs and as many of the outputs as fill the GPU; each output takes as long as
+  /// another.
   double solve(double k, double n) const override {
-    return n * k * per_weight_ + n * k * k * per_pair_ + k * k * k * per_cube_;
+    const auto [at, is_new] = measured_.try_emplace({k, std::min(n, kOutputs)}, 0);
+    if (is_new) at->second = solver_time(k, at->first.second);
+    return at->second * n / at->first.second;
   }
 
  private:
-  static constexpr double kSide = 2048;
+  static constexpr double kOutputs = 4096;
 
   template <class Work>
-  double seconds_of(Work work) {
+  double seconds_of(Work work) const {
     double best = std::numeric_limits<double>::infinity();
-    for (int i = 0; i < 4; ++i) {  // the first loads the kernels
+    for (int i = 0; i < 2; ++i) {  // the first loads the kernels and allocates
       double seconds = 0;
       {
         Timer timer{seconds};
@@ -55,9 +47,8 @@ class GpuRates final : public EngineRates {
     return best;
   }
 
-  void measure_product() {
+  void measure_product(GpuFloat type) {
     constexpr std::int64_t side = 4096;
-    const GpuFloat type = gpu_float(job_.gpu_compute);
     DeviceBuffer<std::byte> a{side * side * 4}, b{side * side * 4}, c{side * side * 4};
     gpu_steps::random_weight(side * side * 2, 1, 1, a.data(), stream_);
     gpu_steps::random_weight(side * side * 2, 1, 2, b.data(), stream_);
@@ -67,7 +58,7 @@ class GpuRates final : public EngineRates {
                });
   }
 
-  double solver_time(double inputs, double outputs) {
+  double solver_time(double inputs, double outputs) const {
     const auto k = static_cast<std::int64_t>(inputs), n = static_cast<std::int64_t>(outputs);
     DeviceBuffer<std::uint16_t> x{static_cast<std::size_t>(2 * k * k)},
         weight{static_cast<std::size_t>(n * k)};
@@ -88,14 +79,15 @@ class GpuRates final : public EngineRates {
   const QuantizeJob& job_;
   Stream stream_;
   Blas blas_{stream_};
-  GpuQuantizer quantizer_{blas_};
-  double product_ = 0, per_weight_ = 0, per_pair_ = 0, per_cube_ = 0;
+  mutable GpuQuantizer quantizer_{blas_};
+  mutable std::map<std::pair<double, double>, double> measured_;  ///< by inputs and outputs
+  double product_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<EngineRates> make_gpu_rates(const QuantizeJob& job) {
-  return std::make_unique<GpuRates>(job);
+std::unique_ptr<EngineRates> make_gpu_rates(const QuantizeJob& job, GpuCompute compute) {
+  return std::make_unique<GpuRates>(job, compute);
 }
 
 }  // namespace mpk

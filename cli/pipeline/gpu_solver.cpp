@@ -103,7 +103,8 @@ class GpuSolver final : public LayerSolver {
         tokens_{std::ssize(input.windows)},
         chunk_{std::min(gpu_chunk_tokens(length_), tokens_)},
         follows_float_{input.job.corrects_targets()},
-        type_{gpu_float(input.job.gpu_compute)},
+        compute_{gpu_compute_for(input.job, input.model)},
+        type_{gpu_float(compute_)},
         own_{config_, type_},
         next_{config_, type_} {
     if (follows_float_) float_.emplace(config_, type_);
@@ -141,7 +142,7 @@ class GpuSolver final : public LayerSolver {
 
   bool has_state() const override { return true; }
   std::optional<double> residual_error() const override { return residual_error_; }
-  std::string name() const override { return std::string{"cuda, "} + name_of(input_.job.gpu_compute); }
+  std::string name() const override { return std::string{"cuda, "} + name_of(compute_); }
   SolverSeconds seconds() const override { return seconds_; }
   std::uint64_t peak_gpu_bytes() const override { return gpu_memory_peak(); }
 
@@ -175,8 +176,9 @@ class GpuSolver final : public LayerSolver {
     std::size_t free = 0, total = 0;
     MPK_CUDA(cudaMemGetInfo(&free, &total));
     const auto available = static_cast<std::int64_t>(free + gpu_memory_now());
-    const GpuPlacement placement = place_on_gpu(
-        config_, input_.job, tokens_, std::min(input_.job.gpu_memory.value_or(kDefaultGpuMemory), available));
+    const GpuPlacement placement =
+        place_on_gpu(config_, input_.job, compute_, tokens_,
+                     std::min(input_.job.gpu_memory.value_or(kDefaultGpuMemory), available));
     const std::int64_t head_tokens = input_.job.true_sequential ? tokens_ : chunk_;
     own_stream_ = make_stream(placement.x, head_tokens, placement.heads);
     if (follows_float_) float_stream_ = make_stream(placement.float_x, head_tokens, placement.float_heads);
@@ -526,6 +528,7 @@ class GpuSolver final : public LayerSolver {
   const DecoderConfig& config_;
   const std::int64_t length_, tokens_, chunk_;
   const bool follows_float_;
+  const GpuCompute compute_;
   const GpuFloat type_;
   Stream stream_;
   Blas blas_{stream_};
@@ -545,14 +548,15 @@ class GpuSolver final : public LayerSolver {
 
 }  // namespace
 
-std::string gpu_solver_refusal(const QuantizeJob& job, const DecoderConfig& config) {
+std::string gpu_solver_refusal(const QuantizeJob& job, const OpenModel& model) {
   if (!gpu_status().usable) return gpu_status().reason;
   if (job.float_inputs)
     return "Hessians of the float model's inputs, or from --stats, are solved on the CPU only";
   if (!job.method->minimizes_error || job.method->scales_inputs)
     return fmt::format("method {} runs on the CPU only", job.method->name);
-  if (std::string reason = gpu_refusal(config); !reason.empty()) return reason;
-  try {  // the libraries it needs
+  if (std::string reason = gpu_refusal(model.config); !reason.empty()) return reason;
+  try {  // a type that holds the weights, and the libraries it needs
+    gpu_compute_for(job, model);
     const Stream stream;
     const Blas blas{stream};
     const GpuQuantizer quantizer{blas};

@@ -10,8 +10,8 @@
 
 namespace mpk {
 
-/// Why this job for this decoder cannot be solved on this machine's GPU; empty if it can.
-std::string gpu_solver_refusal(const QuantizeJob& job, const DecoderConfig& config);
+/// Why this job for this model cannot be solved on this machine's GPU; empty if it can.
+std::string gpu_solver_refusal(const QuantizeJob& job, const OpenModel& model);
 
 /// Throws Error{device} if memory is short: what is needed and how to ask for less.
 std::unique_ptr<LayerSolver> make_gpu_solver(const SolverInput& input);

@@ -12,7 +12,7 @@ namespace mpk {
 std::unique_ptr<LayerSolver> make_layer_solver(const SolverInput& input, std::string& why_not) {
   // A method without data is over before a GPU has been set up.
   if (input.job.device != Device::cpu && input.job.method->needs_hessian) {
-    why_not = gpu_solver_refusal(input.job, input.model.config);
+    why_not = gpu_solver_refusal(input.job, input.model);
     if (why_not.empty()) return make_gpu_solver(input);
     if (input.job.device == Device::cuda)
       throw Error{ErrorKind::unsupported,

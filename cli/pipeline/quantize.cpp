@@ -65,6 +65,9 @@ nlohmann::ordered_json source_identity(const Checkpoint& source) {
   return json;
 }
 
+/// Tokens that a proof runs through the float model, at most: it runs on the CPU.
+constexpr std::int64_t kSampleTokens = 512;
+
 class Run {
  public:
   Run(const QuantizeJob& job, const Progress& progress)
@@ -117,7 +120,7 @@ class Run {
     if (progress_) progress_("read calibration", 0, 1, "");
     const CalibrationText text{job_.calibration, job_.samples, job_.seq_len, job_.seed};
     windows_ = load_windows(text, model_.checkpoint.directory());
-    sample_ = {windows_.begin(), windows_.begin() + job_.seq_len};
+    sample_ = {windows_.begin(), windows_.begin() + std::min(job_.seq_len, kSampleTokens)};
     return calibration_json(text);
   }
 
@@ -203,7 +206,7 @@ class Run {
   const Progress& progress_;
   OpenModel model_;
   SourcePlan plan_;
-  std::vector<std::int32_t> windows_, sample_;  ///< the calibration tokens; the first window
+  std::vector<std::int32_t> windows_, sample_;  ///< the calibration tokens; those of the proof
   std::optional<StatisticsFile> statistics_;
   nlohmann::ordered_json recipe_;
   std::unique_ptr<LayerSolver> solver_;

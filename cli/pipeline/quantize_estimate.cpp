@@ -142,8 +142,8 @@ class Estimator {
   explicit Estimator(const QuantizeJob& job)
       : job_{job}, model_{open_float_model(job.source)}, plan_{plan_quantize(job, model_)} {
     if (is_there(output_path(job.destination))) throw already_there(job.destination);
-    on_gpu_ = job.device != Device::cpu && job.method->needs_hessian &&
-              gpu_solver_refusal(job, model_.config).empty();
+    on_gpu_ =
+        job.device != Device::cpu && job.method->needs_hessian && gpu_solver_refusal(job, model_).empty();
   }
 
   QuantizeEstimate operator()() {
@@ -249,8 +249,9 @@ class Estimator {
   /// Two layers of the checkpoint, what waits to be written, and the activations that find no room on the
   /// GPU.
   void estimate_memory_beside_gpu() {
-    const GpuPlacement placement = place_on_gpu(model_.config, job_, job_.samples * job_.seq_len,
-                                                job_.gpu_memory.value_or(kDefaultGpuMemory));
+    const GpuPlacement placement =
+        place_on_gpu(model_.config, job_, gpu_compute_for(job_, model_), job_.samples * job_.seq_len,
+                     job_.gpu_memory.value_or(kDefaultGpuMemory));
     estimate_.gpu_memory_bytes = static_cast<std::uint64_t>(placement.gpu_bytes);
     std::uint64_t layer = 0;
     for (const LinearSpec& spec : linear_specs(model_.config, 0))
@@ -261,7 +262,7 @@ class Estimator {
 
   void estimate_time() {
     const std::unique_ptr<EngineRates> measured =
-        on_gpu_ ? make_gpu_rates(job_) : std::make_unique<CpuRates>(job_);
+        on_gpu_ ? make_gpu_rates(job_, gpu_compute_for(job_, model_)) : std::make_unique<CpuRates>(job_);
     const EngineRates& rates = *measured;
     const DecoderConfig& config = model_.config;
     QuantizeEstimate::Seconds& seconds = estimate_.seconds;

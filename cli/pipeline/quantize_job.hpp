@@ -30,9 +30,9 @@ struct QuantizeJob {
   std::optional<std::filesystem::path> statistics;
   std::optional<std::uint64_t> seed;  ///< draw the windows instead of taking the first ones
   std::uint64_t max_shard_bytes = 5'000'000'000;
-  bool restart = false;         ///< throw away what an interrupted run left
-  Device device = Device::cpu;  ///< where the layers are solved
-  GpuCompute gpu_compute = GpuCompute::bfloat16;
+  bool restart = false;                   ///< throw away what an interrupted run left
+  Device device = Device::cpu;            ///< where the layers are solved
+  std::optional<GpuCompute> gpu_compute;  ///< nullopt: what holds the checkpoint's weights exactly
   std::optional<std::int64_t>
       gpu_memory;  ///< bytes the GPU solver may take; nullopt: 24 GiB, or what is free
   std::optional<std::int64_t> host_memory;  ///< bytes of activations that may stand in pinned host memory

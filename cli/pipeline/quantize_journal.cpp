@@ -45,10 +45,13 @@ std::string differences(const Json& then, const Json& now) {
   for (const auto& [path, value] : before) rows[path] = {value, "not there"};
   for (const auto& [path, value] : after)
     rows.try_emplace(path, "not there", "").first->second.second = value;
+  constexpr int kShown = 12;  // another checkpoint differs in every shard
   std::string text;
+  int count = 0;
   for (const auto& [path, values] : rows)
-    if (values.first != values.second)
+    if (values.first != values.second && ++count <= kShown)
       text += fmt::format("\n  {}: {} then, {} now", path, values.first, values.second);
+  if (count > kShown) text += fmt::format("\n  and {} more", count - kShown);
   return text;
 }
 

@@ -110,9 +110,9 @@ __global__ void __launch_bounds__(kReduceThreads)
     const std::int64_t at = i + col * k, range = col + i / ranges.rows_per_group * n;
     const float zero = space.stored_zeros ? ranges.zeros[range] : space.bias;
     const float decoded = (static_cast<float>(codes[at]) - zero) * ranges.scales[range];
-    const double before = load_float(weight + at);
-    changed += (before - decoded) * (before - decoded);
-    whole += before * before;
+    const float before = load_float(weight + at), apart = before - decoded;
+    changed += static_cast<double>(apart) * apart;
+    whole += static_cast<double>(before) * before;
     store_float(weight + at, decoded);
   }
   changed = block_sum(changed);

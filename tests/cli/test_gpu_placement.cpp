@@ -35,7 +35,8 @@ constexpr std::int64_t kTokens = 128 * 2048, kGiga = 1'000'000'000;
 
 TEST_CASE("everything of an 8B model is on the GPU by default", "[placement]") {
   for (const bool recipe : {false, true}) {
-    const GpuPlacement placement = place_on_gpu(llama_8b(), job(recipe), kTokens, kDefaultGpuMemory);
+    const GpuPlacement placement =
+        place_on_gpu(llama_8b(), job(recipe), GpuCompute::bfloat16, kTokens, kDefaultGpuMemory);
     REQUIRE((placement.x && placement.heads));
     REQUIRE(placement.float_x == recipe);
     REQUIRE(placement.host_bytes == 0);
@@ -45,25 +46,28 @@ TEST_CASE("everything of an 8B model is on the GPU by default", "[placement]") {
 
 TEST_CASE("with little GPU memory the activations go to the host, the rarest travellers first",
           "[placement]") {
-  const GpuPlacement plain = place_on_gpu(llama_8b(), job(false), kTokens, 6 * kGiga);
+  const GpuPlacement plain = place_on_gpu(llama_8b(), job(false), GpuCompute::bfloat16, kTokens, 6 * kGiga);
   REQUIRE(!plain.x);
   REQUIRE(plain.gpu_bytes <= 6 * kGiga);
   REQUIRE(plain.host_bytes == kTokens * 4096 * 4);
 
   const DecoderConfig config = llama_8b();
-  const GpuPlacement all = place_on_gpu(config, job(true), kTokens, kDefaultGpuMemory);
-  const GpuPlacement some = place_on_gpu(config, job(true), kTokens, all.gpu_bytes - 1);
+  const GpuPlacement all = place_on_gpu(config, job(true), GpuCompute::bfloat16, kTokens, kDefaultGpuMemory);
+  const GpuPlacement some = place_on_gpu(config, job(true), GpuCompute::bfloat16, kTokens, all.gpu_bytes - 1);
   REQUIRE((some.x && some.heads && some.float_x && !some.float_heads));
   REQUIRE(some.host_bytes == kTokens * 4096 * 2);
-  REQUIRE(place_on_gpu(config, job(true), kTokens, all.fixed_bytes).gpu_bytes == all.fixed_bytes);
+  REQUIRE(place_on_gpu(config, job(true), GpuCompute::bfloat16, kTokens, all.fixed_bytes).gpu_bytes ==
+          all.fixed_bytes);
 }
 
 TEST_CASE("what cannot fit is refused with the figures", "[placement]") {
-  const GpuPlacement all = place_on_gpu(llama_8b(), job(true), kTokens, kDefaultGpuMemory);
-  REQUIRE_THROWS_AS(place_on_gpu(llama_8b(), job(true), kTokens, all.fixed_bytes - 1), Error);
+  const GpuPlacement all =
+      place_on_gpu(llama_8b(), job(true), GpuCompute::bfloat16, kTokens, kDefaultGpuMemory);
+  REQUIRE_THROWS_AS(place_on_gpu(llama_8b(), job(true), GpuCompute::bfloat16, kTokens, all.fixed_bytes - 1),
+                    Error);
   QuantizeJob tight = job(false);
   tight.host_memory = 4 * kGiga;
-  REQUIRE_THROWS_AS(place_on_gpu(llama_8b(), tight, kTokens, 6 * kGiga), Error);
+  REQUIRE_THROWS_AS(place_on_gpu(llama_8b(), tight, GpuCompute::bfloat16, kTokens, 6 * kGiga), Error);
   tight.host_memory = 5 * kGiga;
-  REQUIRE(place_on_gpu(llama_8b(), tight, kTokens, 6 * kGiga).host_bytes < 5 * kGiga);
+  REQUIRE(place_on_gpu(llama_8b(), tight, GpuCompute::bfloat16, kTokens, 6 * kGiga).host_bytes < 5 * kGiga);
 }
