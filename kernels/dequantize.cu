@@ -1,7 +1,7 @@
+#include "gpu/check.hpp"
 #include "kernels/dequantize.hpp"
 #include "kernels/device/decode.cuh"
 #include "kernels/device/fragment.cuh"
-#include "gpu/check.hpp"
 
 namespace mpk {
 namespace {

@@ -1,5 +1,5 @@
-#include "kernels/family.hpp"
 #include "gpu/check.hpp"
+#include "kernels/family.hpp"
 
 namespace mpk {
 namespace {

@@ -5,8 +5,8 @@
 
 #include <cuda_runtime_api.h>
 
-#include "kernels/family.hpp"
 #include "gpu/check.hpp"
+#include "kernels/family.hpp"
 #include "packer/format/error.hpp"
 #include "packer/format/layouts.hpp"
 

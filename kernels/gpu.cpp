@@ -4,11 +4,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include "gpu/device_buffer.hpp"
+#include "gpu/stream.hpp"
 #include "kernels/dequantize.hpp"
 #include "kernels/gemm.hpp"
 #include "kernels/reference.hpp"
-#include "gpu/device_buffer.hpp"
-#include "gpu/stream.hpp"
 
 namespace mpk {
 namespace {

@@ -1,8 +1,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "kernels/reference.hpp"
 #include "gpu/check.hpp"
+#include "kernels/reference.hpp"
 
 namespace mpk {
 namespace {

@@ -39,8 +39,8 @@ constexpr bool adds_to_residual(Stage stage) {
   return stage == Stage::o || stage == Stage::down;
 }
 
-constexpr std::int64_t kGramPanel =
-    2048;  // columns of X X^T at a time: of the upper triangle little is computed
+// Columns of X X^T at a time: of the upper triangle little is computed.
+constexpr std::int64_t kGramPanel = 2048;
 
 /// Time on the GPU by purpose, added up where the host waits anyway.
 class GpuClock {
@@ -142,7 +142,7 @@ class GpuSolver final : public LayerSolver {
 
   bool has_state() const override { return true; }
   std::optional<double> residual_error() const override { return residual_error_; }
-  std::string name() const override { return std::string{"cuda, "} + name_of(compute_); }
+  std::string name() const override { return fmt::format("{}, {}", gpu_status().name, name_of(compute_)); }
   SolverSeconds seconds() const override { return seconds_; }
   std::uint64_t peak_gpu_bytes() const override { return gpu_memory_peak(); }
 
@@ -155,7 +155,6 @@ class GpuSolver final : public LayerSolver {
   };
 
   // ---- memory
-  // ----------------------------------------------------------------------------------------------
 
   GroupShape shape_of(Stage stage) const {
     const std::int64_t heads = config_.num_heads * config_.head_dim,
@@ -204,7 +203,6 @@ class GpuSolver final : public LayerSolver {
   }
 
   // ---- weights
-  // ---------------------------------------------------------------------------------------------
 
   void begin_loading(std::int64_t index) {
     if (index >= config_.num_layers) return;
@@ -288,7 +286,6 @@ class GpuSolver final : public LayerSolver {
   }
 
   // ---- activations
-  // -----------------------------------------------------------------------------------------
 
   template <class Work>
   void for_each_chunk(Work work) const {

@@ -60,7 +60,7 @@ class LayerSolver {
   /// along and the last layer is not behind them.
   virtual std::optional<double> residual_error() const { return std::nullopt; }
 
-  /// What its bits depend on, apart from the job: "cpu", "cuda", with whatever changes the rounding. A run
+  /// What its bits depend on, apart from the job: "cpu", or a GPU's name and what it multiplies. A run
   /// that was begun with another is not continued.
   virtual std::string name() const = 0;
   virtual SolverSeconds seconds() const = 0;

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <limits>
 
+#include "gpu/check.hpp"
 #include "kernels/family.hpp"
 #include "kernels/mma_sync/gemm_kernel.cuh"
-#include "gpu/check.hpp"
 
 namespace mpk {
 namespace {

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/family.hpp"
 #include "gpu/check.hpp"
+#include "kernels/family.hpp"
 #include "kernels/wgmma/gemm_kernel.cuh"
 #include "kernels/wgmma/plan.hpp"
 

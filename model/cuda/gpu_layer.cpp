@@ -55,7 +55,6 @@ std::string gpu_refusal(const DecoderConfig& config) {
 }
 
 // ---- Uploader
-// ----------------------------------------------------------------------------------------------
 
 struct Uploader::Impl {
   Stream stream;
@@ -104,7 +103,6 @@ void Uploader::upload(const TensorView& tensor, void* device, GpuFloat type) {
 }
 
 // ---- weights
-// -----------------------------------------------------------------------------------------------
 
 std::int64_t GpuLinears::outputs() const {
   std::int64_t sum = 0;
@@ -208,7 +206,6 @@ void GpuLayerWeights::copy_from(const GpuLayerWeights& other, const Stream& stre
 }
 
 // ---- stages
-// ------------------------------------------------------------------------------------------------
 
 struct GpuLayerStages::Impl {
   const DecoderConfig& config;

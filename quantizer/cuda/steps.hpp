@@ -32,7 +32,6 @@ struct GroupRanges {
 };
 
 // ---- layout
-// ------------------------------------------------------------------------------------------------
 /// h(i, j) for i < j from h(j, i): accumulation fills the lower triangle only.
 void mirror_lower(std::int64_t k, float* h, const Stream& stream);
 /// out[i] = h(i, i)
@@ -70,7 +69,6 @@ void dot(std::int64_t size, const float* a, const float* b, double* partial, con
 void distance(std::int64_t size, const float* a, const float* b, double* partial, const Stream& stream);
 
 // ---- ranges
-// ------------------------------------------------------------------------------------------------
 /// ranges(:, first_group ..) of weight (N, groups * rows_per_group), each group on its own (ranges.hpp).
 /// `factors`: the candidates, in GPU memory. `importance` (K) or nullptr. *too_large becomes the largest
 /// scale asked for that cannot be stored, as float bits; 0 before.
@@ -79,7 +77,6 @@ void find_ranges(std::int64_t n, std::int64_t groups, std::int64_t first_group, 
                  const GroupRanges& ranges, std::uint32_t* too_large, const Stream& stream);
 
 // ---- gptq
-// --------------------------------------------------------------------------------------------------
 struct SolveState {
   std::int64_t n, k;
   float* weights;             ///< (N, K) in solve order: w, and d where solved
@@ -100,7 +97,6 @@ void corrected_block(const SolveState& state, std::int64_t begin, std::int64_t e
                      const Stream& stream);
 
 // ---- descent
-// -----------------------------------------------------------------------------------------------
 struct DescentState {
   std::int64_t n, k;
   const float* hessian;   ///< (K, K), whole

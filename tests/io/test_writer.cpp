@@ -179,7 +179,8 @@ TEST_CASE("names of any kind come back", "[io][writer]") {
 // Whole blocks of large tensors take another way to the disk than their ends.
 TEST_CASE("large tensors come back, wherever they begin and end in the file", "[io][writer]") {
   constexpr std::int64_t kBlock = 4096, kMega = std::int64_t{1} << 20;
-  const std::int64_t offset = GENERATE_COPY(0, 8, kBlock - 8, kBlock);  // what the first one adds to the others
+  const std::int64_t offset =
+      GENERATE_COPY(0, 8, kBlock - 8, kBlock);  // what the first one adds to the others
   Tensors tensors{{"a", random_tensor(DType::U8, {kMega + offset}, 1)}};
   unsigned seed = 2;
   for (const std::int64_t size : {kMega / 4 - 8, kMega / 4, kMega - kBlock, kMega, 2 * kMega + kBlock + 24})

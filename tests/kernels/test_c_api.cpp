@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "gpu/device_buffer.hpp"
 #include "kernels/gpu.hpp"
 #include "kernels/include/marlin_pack.h"
-#include "gpu/device_buffer.hpp"
 #include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"
 

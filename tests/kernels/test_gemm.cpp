@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "gpu/device_buffer.hpp"
 #include "kernels/gemm.hpp"
 #include "kernels/gpu.hpp"
-#include "gpu/device_buffer.hpp"
 #include "tests/kernels/compare.hpp"
 #include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"

@@ -373,7 +373,8 @@ TEST_CASE("lifting block scales changes no weight", "[marlin]") {
 
 TEST_CASE("a dividing global scale is refused: its reciprocal is another number", "[marlin]") {
   const QuantizedMatrix q = matrix_for({"marlin", nvfp4(GlobalScale::divides), 128, 128}, seed());
-  CHECK(mentions(error_of(ErrorKind::unsupported, [&] { weight_format_named("marlin")->encode(q); }), "reciprocal"));
+  CHECK(mentions(error_of(ErrorKind::unsupported, [&] { weight_format_named("marlin")->encode(q); }),
+                 "reciprocal"));
 }
 
 TEST_CASE("recognition: the tensors first, then the claims", "[marlin][recognize]") {
