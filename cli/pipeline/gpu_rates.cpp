@@ -69,6 +69,9 @@ class GpuRates final : public EngineRates {
     gpu_steps::random_weight(n * k, 0.02f, 3, weight.data(), stream_);
     QuantizerOptions options = job_.options;
     options.scheme = job_.recipe.scheme;
+    // A layer whose own scheme differs takes about as long by this one.
+    if (options.scheme.group_size && !divides(*options.scheme.group_size, K{k}))
+      options.scheme.group_size.reset();
     const GpuStatistics seen{hessian.data(), job_.corrects_targets() ? hessian.data() : nullptr, nullptr};
     return seconds_of([&] {
       quantizer_.begin(K{k}, seen, options);
