@@ -8,11 +8,6 @@
 namespace mpk {
 namespace {
 
-void check(cublasStatus_t status, const char* call) {
-  if (status != CUBLAS_STATUS_SUCCESS)
-    throw Error{ErrorKind::device, std::string{call} + " failed with status " + std::to_string(status)};
-}
-
 cudaDataType data_type(GpuFloat type) {
   switch (type) {
     case GpuFloat::f16:
@@ -56,9 +51,9 @@ struct Blas::Impl {
     library.find(set_workspace, "cublasSetWorkspace_v2");
     library.find(gemm, "cublasGemmEx");
     library.find(trsm, "cublasStrsm_v2");
-    check(create(&handle), "cublasCreate");
-    check(set_stream(handle, stream.get()), "cublasSetStream");
-    check(set_workspace(handle, workspace.data(), workspace.size_bytes()), "cublasSetWorkspace");
+    check_status(create(&handle), "cublasCreate");
+    check_status(set_stream(handle, stream.get()), "cublasSetStream");
+    check_status(set_workspace(handle, workspace.data(), workspace.size_bytes()), "cublasSetWorkspace");
   }
   ~Impl() {
     if (handle) destroy(handle);
@@ -80,20 +75,20 @@ void Blas::gemm(GpuOp op_a, GpuOp op_b, std::int64_t m, std::int64_t n, std::int
   const cublasComputeType_t compute = precision == Precision::tensor_cores && a.type == GpuFloat::f32
                                           ? CUBLAS_COMPUTE_32F_FAST_TF32
                                           : CUBLAS_COMPUTE_32F;
-  check(impl_->gemm(impl_->handle, operation(op_a), operation(op_b), static_cast<int>(m), static_cast<int>(n),
-                    static_cast<int>(k), &alpha, a.data, data_type(a.type), static_cast<int>(a.ld), b.data,
-                    data_type(b.type), static_cast<int>(b.ld), &beta, c.data, data_type(c.type),
-                    static_cast<int>(c.ld), compute, CUBLAS_GEMM_DEFAULT),
-        "cublasGemmEx");
+  check_status(impl_->gemm(impl_->handle, operation(op_a), operation(op_b), static_cast<int>(m),
+                           static_cast<int>(n), static_cast<int>(k), &alpha, a.data, data_type(a.type),
+                           static_cast<int>(a.ld), b.data, data_type(b.type), static_cast<int>(b.ld), &beta,
+                           c.data, data_type(c.type), static_cast<int>(c.ld), compute, CUBLAS_GEMM_DEFAULT),
+               "cublasGemmEx");
 }
 
 void Blas::solve_right(GpuOp op_l, std::int64_t m, std::int64_t n, const float* l, std::int64_t ld_l,
                        float* b, std::int64_t ld_b) const {
   const float one = 1;
-  check(impl_->trsm(impl_->handle, CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER, operation(op_l),
-                    CUBLAS_DIAG_NON_UNIT, static_cast<int>(m), static_cast<int>(n), &one, l,
-                    static_cast<int>(ld_l), b, static_cast<int>(ld_b)),
-        "cublasStrsm");
+  check_status(impl_->trsm(impl_->handle, CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER, operation(op_l),
+                           CUBLAS_DIAG_NON_UNIT, static_cast<int>(m), static_cast<int>(n), &one, l,
+                           static_cast<int>(ld_l), b, static_cast<int>(ld_b)),
+               "cublasStrsm");
 }
 
 }  // namespace mpk

@@ -6,14 +6,6 @@
 #include <cusolverDn.h>
 
 namespace mpk {
-namespace {
-
-void check(cusolverStatus_t status, const char* call) {
-  if (status != CUSOLVER_STATUS_SUCCESS)
-    throw Error{ErrorKind::device, std::string{call} + " failed with status " + std::to_string(status)};
-}
-
-}  // namespace
 
 struct GpuCholesky::Impl {
   const Stream& stream;
@@ -33,8 +25,8 @@ struct GpuCholesky::Impl {
     library.find(set_stream, "cusolverDnSetStream");
     library.find(buffer_size, "cusolverDnSpotrf_bufferSize");
     library.find(potrf, "cusolverDnSpotrf");
-    check(create(&handle), "cusolverDnCreate");
-    check(set_stream(handle, stream.get()), "cusolverDnSetStream");
+    check_status(create(&handle), "cusolverDnCreate");
+    check_status(set_stream(handle, stream.get()), "cusolverDnSetStream");
   }
   ~Impl() {
     if (handle) destroy(handle);
@@ -47,15 +39,12 @@ GpuCholesky::~GpuCholesky() = default;
 bool GpuCholesky::factor(std::int64_t n, float* a) const {
   const int size = static_cast<int>(n);
   int elements = 0;
-  check(impl_->buffer_size(impl_->handle, CUBLAS_FILL_MODE_LOWER, size, a, size, &elements),
-        "cusolverDnSpotrf_bufferSize");
-  if (impl_->workspace.size() < static_cast<std::size_t>(elements)) {
-    impl_->workspace = {};  // before the new one: both may not fit
-    impl_->workspace = DeviceBuffer<float>{static_cast<std::size_t>(elements)};
-  }
-  check(impl_->potrf(impl_->handle, CUBLAS_FILL_MODE_LOWER, size, a, size, impl_->workspace.data(), elements,
-                     impl_->info.data()),
-        "cusolverDnSpotrf");
+  check_status(impl_->buffer_size(impl_->handle, CUBLAS_FILL_MODE_LOWER, size, a, size, &elements),
+               "cusolverDnSpotrf_bufferSize");
+  check_status(
+      impl_->potrf(impl_->handle, CUBLAS_FILL_MODE_LOWER, size, a, size,
+                   impl_->workspace.room(static_cast<std::size_t>(elements)), elements, impl_->info.data()),
+      "cusolverDnSpotrf");
   return impl_->info.to_host(impl_->stream).front() == 0;
 }
 

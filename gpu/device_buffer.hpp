@@ -70,6 +70,16 @@ class DeviceBuffer {
     return *this;
   }
 
+  /// Makes room for `size` elements, more or as many as there are now; if it has to grow, what was there is
+  /// gone.
+  T* room(std::size_t size) {
+    if (size_ < size) {
+      *this = {};  // before the new one: both may not fit
+      *this = DeviceBuffer{size};
+    }
+    return data_;
+  }
+
   /// Every byte, in stream order.
   void fill_bytes(int byte, const Stream& stream) {
     MPK_CUDA(cudaMemsetAsync(data_, byte, size_bytes(), stream.get()));

@@ -25,4 +25,9 @@ void* SharedLibrary::address(const char* symbol) const {
   throw Error{ErrorKind::device, name_ + " has no " + symbol};
 }
 
+void check_status(int status, const char* call) {
+  if (status != 0)
+    throw Error{ErrorKind::device, std::string{call} + " failed with status " + std::to_string(status)};
+}
+
 }  // namespace mpk

@@ -25,4 +25,7 @@ class SharedLibrary {
   std::string name_;
 };
 
+/// cuBLAS and cuSOLVER both call success 0. Throws Error{device} that names the call for anything else.
+void check_status(int status, const char* call);
+
 }  // namespace mpk

@@ -27,14 +27,10 @@ using namespace gpu_steps;
 // busy, one of kBlock the memory.
 constexpr std::int64_t kPanel = 1024;
 
-/// Makes room for `size` elements; what was there is gone.
+/// Sizes here are signed, as indices are.
 template <class T>
 T* room(DeviceBuffer<T>& buffer, std::int64_t size) {
-  if (std::ssize(std::span{static_cast<const T*>(nullptr), buffer.size()}) < size) {
-    buffer = {};  // before the new one: both may not fit
-    buffer = DeviceBuffer<T>{static_cast<std::size_t>(size)};
-  }
-  return buffer.data();
+  return buffer.room(static_cast<std::size_t>(size));
 }
 
 template <class T>
