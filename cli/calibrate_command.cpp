@@ -6,6 +6,7 @@
 #include "cli/commands.hpp"
 #include "cli/pipeline/calibrate.hpp"
 #include "cli/terminal.hpp"
+#include "cli/window_options.hpp"
 #include "packer/format/error.hpp"
 
 namespace mpk {
@@ -58,13 +59,7 @@ void add_calibrate(CLI::App& root) {
   cmd->add_option("-o,--output", o->destination, "file to create; must not exist yet")->required();
   cmd->add_option("--calibration", o->calibration, "text, or token ids (.safetensors, .npy, .jsonl)");
   cmd->add_option("--merge", o->merge, "files to add up instead, made of one model with different texts");
-  cmd->add_option("--samples", o->samples, "calibration windows")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  cmd->add_option("--seq-len", o->seq_len, "tokens per window")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  cmd->add_option("--seed", o->seed, "draw the windows at random instead of taking the first");
+  add_window_options(*cmd, o->samples, o->seq_len, o->seed);
   cmd->add_option("--threads", o->threads, "0: all")->check(CLI::NonNegativeNumber)->capture_default_str();
   cmd->add_option("--json", o->json, "write the results to a file, or - for standard output");
   cmd->callback([o] { run(*o); });

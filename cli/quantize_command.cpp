@@ -12,6 +12,7 @@
 #include "cli/recipe_file.hpp"
 #include "cli/reports.hpp"
 #include "cli/terminal.hpp"
+#include "cli/window_options.hpp"
 #include "packer/format/error.hpp"
 
 namespace mpk {
@@ -227,13 +228,7 @@ void add_quantize(CLI::App& root) {
       ->capture_default_str();
   cmd->add_option("--calibration", o->calibration,
                   "text, or token ids (.safetensors, .npy, .jsonl), for methods that need data");
-  cmd->add_option("--samples", o->samples, "calibration windows")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  cmd->add_option("--seq-len", o->seq_len, "tokens per window")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  cmd->add_option("--seed", o->seed, "draw the windows at random instead of taking the first");
+  add_window_options(*cmd, o->samples, o->seq_len, o->seed);
   cmd->add_flag("--float-inputs", o->float_inputs,
                 "solve every layer for what it reads in the float model instead of the one quantized so far");
   cmd->add_option(
