@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <deque>
 #include <future>
 #include <optional>
@@ -89,11 +88,6 @@ struct Sums {
   }
 };
 
-/// Sizes of the groups of linears of any layer.
-struct GroupShape {
-  std::int64_t k, n;  ///< n: of all its linears together
-};
-
 class GpuSolver final : public LayerSolver {
  public:
   explicit GpuSolver(const SolverInput& input)
@@ -156,21 +150,6 @@ class GpuSolver final : public LayerSolver {
 
   // ---- memory
 
-  GroupShape shape_of(Stage stage) const {
-    const std::int64_t heads = config_.num_heads * config_.head_dim,
-                       kv = config_.num_kv_heads * config_.head_dim;
-    switch (stage) {
-      case Stage::qkv:
-        return {config_.hidden, heads + 2 * kv};
-      case Stage::o:
-        return {heads, config_.hidden};
-      case Stage::gate_up:
-        return {config_.hidden, 2 * config_.intermediate};
-      default:  // kStages has no other
-        return {config_.intermediate, config_.hidden};
-    }
-  }
-
   void place_activations() {
     std::size_t free = 0, total = 0;
     MPK_CUDA(cudaMemGetInfo(&free, &total));
@@ -191,13 +170,14 @@ class GpuSolver final : public LayerSolver {
                                                         {heads, head_tokens, chunk_, heads_here, stream_}}};
   }
 
-  Sums make_sums(Stage group) const {
-    const GroupShape shape = shape_of(group);
-    const auto size = static_cast<std::size_t>(shape.k * shape.k);
+  Sums make_sums(Stage group) {
+    const GpuLinears& linears = linears_of(group);
+    const std::int64_t k = linears.k.value;
+    const auto size = static_cast<std::size_t>(k * k);
     Sums sums{DeviceBuffer<float>{size}, {}, {}};
     if (follows_float_) sums.shift = DeviceBuffer<float>{size};
     if (follows_float_ && adds_to_residual(group))
-      sums.residual = DeviceBuffer<float>{static_cast<std::size_t>(shape.n * shape.k)};
+      sums.residual = DeviceBuffer<float>{static_cast<std::size_t>(linears.outputs() * k)};
     sums.clear(stream_);
     return sums;
   }
@@ -295,29 +275,12 @@ class GpuSolver final : public LayerSolver {
 
   void embed() {
     Timer timer{seconds_.load};
-    const std::string name = config_.tensor_prefix + "embed_tokens.weight";
-    const TensorView table = input_.model.checkpoint.tensor(name);
-    if (table.shape != Shape{config_.vocab, config_.hidden})
-      throw Error{ErrorKind::bad_input,
-                  fmt::format("tensor {} is {}, but config.json makes it {}", name, to_string(table.shape),
-                              to_string(Shape{config_.vocab, config_.hidden}))};
-    const std::size_t row = table.data.size() / static_cast<std::size_t>(config_.vocab);
-    for (const std::int32_t token : input_.windows)
-      if (token < 0 || token >= config_.vocab)
-        throw Error{ErrorKind::bad_input,
-                    fmt::format("token {} is outside the vocabulary of {}", token, config_.vocab)};
-    std::vector<std::byte> rows(row * static_cast<std::size_t>(chunk_));
+    GpuEmbeddings embeddings{config_,
+                             [&](const std::string& name) { return input_.model.checkpoint.tensor(name); },
+                             input_.windows};
     for_each_chunk([&](std::int64_t begin, std::int64_t count) {
-#pragma omp parallel for schedule(static)
-      for (std::int64_t i = 0; i < count; ++i)
-        std::memcpy(rows.data() + static_cast<std::size_t>(i) * row,
-                    table.data.data() +
-                        static_cast<std::size_t>(input_.windows[static_cast<std::size_t>(begin + i)]) * row,
-                    row);
       void* x = own_stream_->x.blank(begin);
-      uploader_.upload(
-          {table.dtype, {count, config_.hidden}, {rows.data(), static_cast<std::size_t>(count) * row}}, x,
-          GpuFloat::f32);
+      embeddings.upload(begin, count, uploader_, static_cast<float*>(x));
       uploader_.stream().wait();
       own_stream_->x.store(begin, count);
       if (follows_float_) {
@@ -328,7 +291,7 @@ class GpuSolver final : public LayerSolver {
       }
       stream_.wait();
     });
-    input_.model.checkpoint.release(name);
+    input_.model.checkpoint.release(config_.tensor_prefix + "embed_tokens.weight");
   }
 
   /// x <- layer(x) for one chunk.
@@ -337,10 +300,7 @@ class GpuSolver final : public LayerSolver {
       auto* x = static_cast<float*>(model.x.load(begin, count));
       const std::int64_t heads_begin = input_.job.true_sequential ? begin : 0;
       void* heads = model.heads.blank(heads_begin);
-      model.stages.attention(layer, model.stages.attention_input(layer, x, count), count, heads);
-      model.stages.add_attention(layer, heads, count, x);
-      model.stages.add_mlp(
-          layer, model.stages.activation(layer, model.stages.mlp_input(layer, x, count), count), count, x);
+      model.stages.forward(layer, count, heads, x);
       model.x.store(begin, count);
     });
   }
@@ -371,7 +331,7 @@ class GpuSolver final : public LayerSolver {
   void add(Stage group, const void* input, const void* float_input, const float* x, const float* float_x,
            std::int64_t count, Sums& sums) {
     clock_.measure(seconds_.calibration.hessian, [&] {
-      const std::int64_t k = shape_of(group).k;
+      const std::int64_t k = linears_of(group).k.value;
       const auto rows = [&](const void* data, std::int64_t first) {
         return ConstGpuMatrix{
             static_cast<const std::byte*>(data) + static_cast<std::size_t>(first) * bytes_of(type_), type_,
@@ -385,8 +345,7 @@ class GpuSolver final : public LayerSolver {
       if (!float_input) return;
       const std::int64_t most =
           std::max(k, config_.hidden) * count * static_cast<std::int64_t>(bytes_of(type_));
-      if (static_cast<std::int64_t>(difference_.size()) < most)
-        difference_ = DeviceBuffer<std::byte>{static_cast<std::size_t>(most)};
+      difference_.room(static_cast<std::size_t>(most));
       gpu_steps::subtract(k * count, float_input, input, difference_.data(), type_, stream_);
       blas_.gemm(GpuOp::none, GpuOp::transpose, k, k, count, 1, rows(input, 0), rows(difference_.data(), 0),
                  1, {sums.shift.data(), GpuFloat::f32, k});
@@ -460,8 +419,7 @@ class GpuSolver final : public LayerSolver {
     std::vector<std::optional<Sums>> sums(kStages.size());
     for (std::size_t i = 0; i < kStages.size(); ++i)
       if (any_wanted(kStages[i])) sums[i] = make_sums(kStages[i]);
-    const auto bytes = static_cast<std::size_t>(config_.hidden * chunk_) * 4;
-    if (state_.size() < bytes) state_ = DeviceBuffer<std::byte>{bytes};
+    state_.room(static_cast<std::size_t>(config_.hidden * chunk_));
     for_each_chunk([&](std::int64_t begin, std::int64_t count) { observe(begin, count, sums); });
     for (std::size_t i = 0; i < kStages.size(); ++i)
       if (sums[i]) {
@@ -476,7 +434,7 @@ class GpuSolver final : public LayerSolver {
   /// One chunk through the float layer; x stays before it, float_x goes on.
   void observe(std::int64_t begin, std::int64_t count, std::vector<std::optional<Sums>>& sums) {
     ModelStream& own = *own_stream_;
-    auto* x = reinterpret_cast<float*>(state_.data());
+    float* x = state_.data();
     float* float_x = nullptr;
     const void *read = nullptr, *float_read = nullptr;
     const auto see = [&](Stage group) {
@@ -535,7 +493,8 @@ class GpuSolver final : public LayerSolver {
   GpuLayerWeights own_, next_;            ///< next_ belongs to the loading thread while it runs
   std::optional<GpuLayerWeights> float_;  ///< own_ as it was
   std::unique_ptr<ModelStream> own_stream_, float_stream_;
-  DeviceBuffer<std::byte> difference_, state_;
+  DeviceBuffer<std::byte> difference_;
+  DeviceBuffer<float> state_;  ///< (hidden, chunk): x on its way through the layer as it is
   DeviceBuffer<double> norms_{2 * gpu_steps::kDotParts};
   std::optional<double> residual_error_;
   Event own_used_;
@@ -552,15 +511,22 @@ std::string gpu_solver_refusal(const QuantizeJob& job, const OpenModel& model) {
   if (!job.method->minimizes_error || job.method->scales_inputs)
     return fmt::format("method {} runs on the CPU only", job.method->name);
   if (std::string reason = gpu_refusal(model.config); !reason.empty()) return reason;
-  try {  // a type that holds the weights, and the libraries it needs
+  try {
     gpu_compute_for(job, model);
-    const Stream stream;
-    const Blas blas{stream};
-    const GpuQuantizer quantizer{blas};
   } catch (const Error& error) {
     return error.what();
   }
-  return {};
+  static const std::string missing = [] {  // asked twice a run: for the estimate and for the engine
+    try {
+      const Stream stream;
+      const Blas blas{stream};
+      const GpuQuantizer quantizer{blas};
+    } catch (const Error& error) {
+      return std::string{error.what()};
+    }
+    return std::string{};
+  }();
+  return missing;
 }
 
 std::unique_ptr<LayerSolver> make_gpu_solver(const SolverInput& input) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <optional>
 #include <vector>
 
@@ -41,10 +40,7 @@ class GpuRun {
       uploader_.stream().wait();
       for (std::int64_t begin = 0; begin < std::ssize(tokens_); begin += chunk_) {
         const std::int64_t count = std::min(chunk_, std::ssize(tokens_) - begin);
-        float* x = state(begin);
-        stages.attention(layer, stages.attention_input(layer, x, count), count, heads.data());
-        stages.add_attention(layer, heads.data(), count, x);
-        stages.add_mlp(layer, stages.activation(layer, stages.mlp_input(layer, x, count), count), count, x);
+        stages.forward(layer, count, heads.data(), state(begin));
       }
       blas_.stream().wait();
       after_layer();
@@ -66,35 +62,10 @@ class GpuRun {
  private:
   float* state(std::int64_t token) { return x_.data() + token * model_.config.hidden; }
 
-  TensorView tensor(const std::string& name, const Shape& shape) const {
-    TensorView tensor = model_.tensors(name);
-    if (tensor.shape != shape)
-      throw Error{ErrorKind::bad_input, fmt::format("tensor {} is {}, but config.json makes it {}", name,
-                                                    to_string(tensor.shape), to_string(shape))};
-    return tensor;
-  }
-
   void embed() {
-    const DecoderConfig& config = model_.config;
-    const TensorView table =
-        tensor(config.tensor_prefix + "embed_tokens.weight", {config.vocab, config.hidden});
-    const std::size_t row = table.data.size() / static_cast<std::size_t>(config.vocab);
-    for (const std::int32_t token : tokens_)
-      if (token < 0 || token >= config.vocab)
-        throw Error{ErrorKind::bad_input,
-                    fmt::format("token {} is outside the vocabulary of {}", token, config.vocab)};
-    std::vector<std::byte> rows(row * static_cast<std::size_t>(chunk_));
-    for (std::int64_t begin = 0; begin < std::ssize(tokens_); begin += chunk_) {
-      const std::int64_t count = std::min(chunk_, std::ssize(tokens_) - begin);
-      for (std::int64_t i = 0; i < count; ++i)
-        std::memcpy(
-            rows.data() + static_cast<std::size_t>(i) * row,
-            table.data.data() + static_cast<std::size_t>(tokens_[static_cast<std::size_t>(begin + i)]) * row,
-            row);
-      uploader_.upload(
-          {table.dtype, {count, config.hidden}, {rows.data(), static_cast<std::size_t>(count) * row}},
-          state(begin), GpuFloat::f32);
-    }
+    GpuEmbeddings embeddings{model_.config, model_.tensors, tokens_};
+    for (std::int64_t begin = 0; begin < std::ssize(tokens_); begin += chunk_)
+      embeddings.upload(begin, std::min(chunk_, std::ssize(tokens_) - begin), uploader_, state(begin));
     uploader_.stream().wait();
   }
 
@@ -106,11 +77,12 @@ class GpuRun {
     head_ = DeviceBuffer<std::byte>{hidden * vocab * bytes_of(type_)};
     normed_ = DeviceBuffer<std::byte>{hidden * kLogitTokens * bytes_of(type_)};
     logits_ = DeviceBuffer<float>{vocab * kLogitTokens};
-    uploader_.upload(tensor(config.tensor_prefix + "norm.weight", {config.hidden}), norm_.data(),
-                     GpuFloat::f32);
-    uploader_.upload(tensor(config.tied_embeddings ? config.tensor_prefix + "embed_tokens.weight"
-                                                   : config.head + ".weight",
-                            {config.vocab, config.hidden}),
+    uploader_.upload(float_tensor(model_.tensors, config.tensor_prefix + "norm.weight", {config.hidden}),
+                     norm_.data(), GpuFloat::f32);
+    uploader_.upload(float_tensor(model_.tensors,
+                                  config.tied_embeddings ? config.tensor_prefix + "embed_tokens.weight"
+                                                         : config.head + ".weight",
+                                  {config.vocab, config.hidden}),
                      head_.data(), type_);
     uploader_.stream().wait();
   }

@@ -30,16 +30,6 @@ GpuFloat gpu_float(DType dtype, const std::string& what) {
   }
 }
 
-TensorView load(const TensorSource& source, const std::string& name, std::int64_t rows, std::int64_t cols) {
-  TensorView tensor = source(name);
-  const Shape expected = cols == 1 ? Shape{rows} : Shape{rows, cols};
-  if (tensor.shape != expected)
-    throw Error{ErrorKind::bad_input, fmt::format("tensor {} is {}, but config.json makes it {}", name,
-                                                  to_string(tensor.shape), to_string(expected))};
-  gpu_float(tensor.dtype, "tensor " + name);
-  return tensor;
-}
-
 }  // namespace
 
 std::string gpu_refusal(const DecoderConfig& config) {
@@ -100,6 +90,39 @@ void Uploader::upload(const TensorView& tensor, void* device, GpuFloat type) {
       gpu_steps::convert(static_cast<std::int64_t>(count), target, from, to, type, impl_->stream);
     to += count * bytes_of(type);
   }
+}
+
+// ---- embeddings
+
+TensorView float_tensor(const TensorSource& source, const std::string& name, const Shape& shape) {
+  TensorView tensor = source(name);
+  if (tensor.shape != shape)
+    throw Error{ErrorKind::bad_input, fmt::format("tensor {} is {}, but config.json makes it {}", name,
+                                                  to_string(tensor.shape), to_string(shape))};
+  gpu_float(tensor.dtype, "tensor " + name);
+  return tensor;
+}
+
+GpuEmbeddings::GpuEmbeddings(const DecoderConfig& config, const TensorSource& source,
+                             std::span<const std::int32_t> tokens)
+    : table_{float_tensor(source, config.tensor_prefix + "embed_tokens.weight",
+                          {config.vocab, config.hidden})},
+      tokens_{tokens} {
+  for (const std::int32_t token : tokens)
+    if (token < 0 || token >= config.vocab)
+      throw Error{ErrorKind::bad_input,
+                  fmt::format("token {} is outside the vocabulary of {}", token, config.vocab)};
+}
+
+void GpuEmbeddings::upload(std::int64_t begin, std::int64_t count, Uploader& uploader, float* x) {
+  const std::size_t row = table_.data.size() / static_cast<std::size_t>(table_.shape[0]);
+  rows_.resize(static_cast<std::size_t>(count) * row);
+#pragma omp parallel for schedule(static)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto token = static_cast<std::size_t>(tokens_[static_cast<std::size_t>(begin + i)]);
+    std::memcpy(rows_.data() + static_cast<std::size_t>(i) * row, table_.data.data() + token * row, row);
+  }
+  uploader.upload({table_.dtype, {count, table_.shape[1]}, rows_}, x, GpuFloat::f32);
 }
 
 // ---- weights
@@ -163,16 +186,16 @@ void GpuLayerWeights::load(const DecoderConfig& config, std::int64_t layer, cons
     GpuLinears& group = group_of(spec.role);
     if (&group != last) place = 0, row = 0, last = &group;
     group.linears[place].module = spec.module;
-    uploader.upload(mpk::load(source, spec.module + ".weight", spec.n.value, spec.k.value),
+    uploader.upload(float_tensor(source, spec.module + ".weight", {spec.n.value, spec.k.value}),
                     group.weight_of(place, type), type);
     if (spec.bias)
-      uploader.upload(mpk::load(source, spec.module + ".bias", spec.n.value, 1), group.bias.data() + row,
+      uploader.upload(float_tensor(source, spec.module + ".bias", {spec.n.value}), group.bias.data() + row,
                       GpuFloat::f32);
     row += spec.n.value;
     ++place;
   }
   const auto norm = [&](const std::string& name, DeviceBuffer<float>& to) {
-    uploader.upload(mpk::load(source, name, static_cast<std::int64_t>(to.size()), 1), to.data(),
+    uploader.upload(float_tensor(source, name, {static_cast<std::int64_t>(to.size())}), to.data(),
                     GpuFloat::f32);
   };
   norm(norm_tensor(config, layer, LayerNorm::attention_input), input_norm);
@@ -298,6 +321,12 @@ const void* GpuLayerStages::activation(const GpuLayerWeights& layer, const void*
 void GpuLayerStages::add_mlp(const GpuLayerWeights& layer, const void* activated, std::int64_t tokens,
                              float* x) {
   impl_->add_applied(layer.down, activated, tokens, x);
+}
+
+void GpuLayerStages::forward(const GpuLayerWeights& layer, std::int64_t tokens, void* heads, float* x) {
+  attention(layer, attention_input(layer, x, tokens), tokens, heads);
+  add_attention(layer, heads, tokens, x);
+  add_mlp(layer, activation(layer, mlp_input(layer, x, tokens), tokens), tokens, x);
 }
 
 }  // namespace mpk

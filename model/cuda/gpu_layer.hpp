@@ -40,6 +40,25 @@ class Uploader {
   std::unique_ptr<Impl> impl_;
 };
 
+/// A tensor of the GPU's float types. Throws Error{bad_input} if its shape is not the one config implies.
+TensorView float_tensor(const TensorSource& source, const std::string& name, const Shape& shape);
+
+/// The embeddings of a text's tokens.
+class GpuEmbeddings {
+ public:
+  /// `tokens` and what `source` returned must live as long as this. Throws Error{bad_input} for a table of
+  /// another shape or a token outside the vocabulary.
+  GpuEmbeddings(const DecoderConfig& config, const TensorSource& source,
+                std::span<const std::int32_t> tokens);
+  /// x (hidden, count) <- those of tokens [begin, begin + count), once the uploader's stream is done.
+  void upload(std::int64_t begin, std::int64_t count, Uploader& uploader, float* x);
+
+ private:
+  TensorView table_;  ///< (vocab, hidden)
+  std::span<const std::int32_t> tokens_;
+  std::vector<std::byte> rows_;
+};
+
 /// Linears that read the same input, stacked: rows of the first, then of the second, and so on.
 struct GpuLinears {
   struct One {
@@ -88,6 +107,8 @@ class GpuLayerStages {
   const void* mlp_input(const GpuLayerWeights& layer, const float* x, std::int64_t tokens);
   const void* activation(const GpuLayerWeights& layer, const void* input, std::int64_t tokens);
   void add_mlp(const GpuLayerWeights& layer, const void* activated, std::int64_t tokens, float* x);
+  /// All of them: x <- layer(x). `heads` as in attention().
+  void forward(const GpuLayerWeights& layer, std::int64_t tokens, void* heads, float* x);
 
  private:
   struct Impl;

@@ -110,11 +110,7 @@ MatrixF run_on_gpu(const DecoderConfig& config, const RandomTensors& tensors, Gp
   DeviceBuffer<std::byte> heads{static_cast<std::size_t>(config.num_heads * config.head_dim * chunk) * 4};
   for (std::int64_t begin = 0; begin < x.cols(); begin += chunk) {
     const std::int64_t count = std::min(chunk, x.cols() - begin);
-    float* columns = state.data() + begin * config.hidden;
-    stages.attention(layer, stages.attention_input(layer, columns, count), count, heads.data());
-    stages.add_attention(layer, heads.data(), count, columns);
-    stages.add_mlp(layer, stages.activation(layer, stages.mlp_input(layer, columns, count), count), count,
-                   columns);
+    stages.forward(layer, count, heads.data(), state.data() + begin * config.hidden);
   }
   const std::vector<float> host = state.to_host(stream);
   return Eigen::Map<const MatrixF>{host.data(), x.rows(), x.cols()};
