@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <exception>
+#include <optional>
 #include <string>
 #include <type_traits>
 
@@ -19,6 +20,10 @@ static_assert(static_cast<int>(Weight::u4b8) == MPK_U4B8 && static_cast<int>(Wei
               static_cast<int>(Weight::u8b128) == MPK_U8B128 && static_cast<int>(Weight::e4m3) == MPK_E4M3 &&
               static_cast<int>(Weight::nvfp4) == MPK_NVFP4 && static_cast<int>(Weight::mxfp4) == MPK_MXFP4);
 static_assert(static_cast<int>(Float::f16) == MPK_F16 && static_cast<int>(Float::bf16) == MPK_BF16);
+constexpr std::optional<Activation8> quantized(mpk_activations a) {
+  if (a == MPK_ACTIVATIONS_16) return std::nullopt;
+  return a == MPK_ACTIVATIONS_INT8 ? Activation8::int8 : Activation8::e4m3;
+}
 static_assert(static_cast<int>(ErrorKind::bad_input) == MPK_BAD_ARGUMENT &&
               static_cast<int>(ErrorKind::unsupported) == MPK_UNSUPPORTED &&
               static_cast<int>(ErrorKind::device) == MPK_DEVICE);
@@ -59,13 +64,16 @@ LayerShape shape_of(const mpk_layer& layer) {
   require(layer.weight >= MPK_U4B8 && layer.weight <= MPK_MXFP4, "mpk_layer.weight is no enumerator");
   require(layer.activations == MPK_F16 || layer.activations == MPK_BF16,
           "mpk_layer.activations is no enumerator");
+  require(layer.quantized >= MPK_ACTIVATIONS_16 && layer.quantized <= MPK_ACTIVATIONS_E4M3,
+          "mpk_layer.quantized is no enumerator");
   require(layer.group_size == -1 || layer.group_size > 0, "mpk_layer.group_size is neither -1 nor positive");
   return {static_cast<Weight>(layer.weight),
           layer.group_size < 0 ? std::nullopt : std::optional{GroupSize{layer.group_size}},
           K{layer.k},
           N{layer.n},
           static_cast<Float>(layer.activations),
-          layer.act_order != 0};
+          layer.act_order != 0,
+          quantized(layer.quantized)};
 }
 
 void require_pointer(const void* pointer, bool needed, const char* name) {
@@ -100,6 +108,8 @@ mpk_status mpk_gemm(const mpk_plan* plan, const mpk_buffers* buffers, void* stre
     require(plan != nullptr && buffers != nullptr, "mpk_gemm: null");
     const GemmPlan made = unwrap(*plan);
     require_pointer(buffers->activations, true, "mpk_buffers.activations: null or not 16-byte aligned");
+    require_pointer(buffers->row_scales, made.layer.activations8.has_value(),
+                    "mpk_buffers.row_scales: null or not 16-byte aligned");
     require_pointer(buffers->words, true, "mpk_buffers.words: null or not 16-byte aligned");
     require_pointer(buffers->scales, true, "mpk_buffers.scales: null or not 16-byte aligned");
     require_pointer(buffers->zero_points, made.layer.weight == Weight::u4,
@@ -110,7 +120,8 @@ mpk_status mpk_gemm(const mpk_plan* plan, const mpk_buffers* buffers, void* stre
     require_pointer(buffers->workspace, made.workspace_bytes > 0,
                     "mpk_buffers.workspace: null or not 16-byte aligned");
     gemm(made,
-         {.activations = static_cast<const std::uint16_t*>(buffers->activations),
+         {.activations = buffers->activations,
+          .row_scales = buffers->row_scales,
           .words = buffers->words,
           .scales = buffers->scales,
           .zero_points = buffers->zero_points,

@@ -114,6 +114,8 @@ auto kernel_for(const LayerShape& layer) {
 
 void dequantize(const LayerShape& layer, const GemmBuffers& buffers, std::uint16_t* out, GpuStream stream) {
   require_gemm(layer);
+  if (layer.activations8)
+    throw Error{ErrorKind::unsupported, "weights for 8-bit activations have no decoder but the GEMM's"};
   const DequantizeArgs args{
       .words = buffers.words,
       .scales = buffers.scales,

@@ -34,18 +34,30 @@
 //    In f16 nothing underflows: every addend is a multiple of 2^-48. In bf16 each of the K products, n cuts
 //    and K additions may lose what is smaller than the smallest normal float32: (n + 2 K) 2^-126.
 //
-// 3. Output
-//    One scale per column, a global scale: a float32 product each, 2^-24 of the value, counted as one more
-//    cut. So is the product with the global scale that a float32 weight has which the output is compared
-//    with. A bias: a float32 addition, 2^-24 of the sum. Then F: u |value| + e, with |value| <= |P + bias| +
-//    the errors so far.
+// 3. Activations of 8 bits, with the scale r of their row: P = r sum a8 * w, S and A likewise
+//    Weights are exact in the 8-bit type; what e8m0 scales, 16-bit scales and r multiply are sums.
+//    int8: sums of integers are exact. Each that leaves the integers, of 32 products or more, is rounded to
+//    float32 and goes into one fused multiply-add and at most one addition of partial sums: 3 * 2^-24, less
+//    than two cuts for 32 products.
+//    e4m3: sums as in 2, but an mma has 32 products (in blocks of 4 to 32: at most 48 cuts), and the cut is
+//    2^-13: measured chips keep 14 significant bits. No chain is longer than kChain8 = 128 products, and its
+//    sum then leaves for float32 as above. So at most 48 * 4 cuts of 2^-13 and one of 2^-23 for 32 products.
+//    Where a float32 operation underflows it loses less than 2^-126, and r multiplies that. As no |a8| but 0
+//    is below 2^-9, r <= 2^9 A: the loss is as in 2 times 1 + 2^9 A.
+//
+// 4. Output
+//    One scale per column, a global scale, the scale of a row: a float32 product each, 2^-24 of the value,
+//    counted as one more cut. So is the product with the global scale that a float32 weight has which the
+//    output is compared with. A bias: a float32 addition, 2^-24 of the sum. Then F: u |value| + e, with
+//    |value| <= |P + bias| + the errors so far.
 //
 // A value that rounds beyond the largest number of F is infinite there. If |P + bias| + bound reaches that,
 // infinity is a correct output and so is the bound.
 
+#include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <limits>
+#include <optional>
 
 #include "kernels/gemm.hpp"
 
@@ -57,6 +69,7 @@ struct GemmRoundings {
   bool weights = false;      ///< each weight is rounded
   double lost_weight = 0.0;  ///< what decoding may leave out of a weight
   int products = 0;          ///< of the finished sum, and with the global scale of what it is compared with
+  std::optional<Activation8> activations8 = {};  ///< otherwise they have 16 bits
 };
 constexpr GemmRoundings roundings_of(Weight weight, Float activations, bool grouped) {
   return {
@@ -66,14 +79,27 @@ constexpr GemmRoundings roundings_of(Weight weight, Float activations, bool grou
       .products = (grouped ? 0 : 1) + (weight == Weight::nvfp4 ? 2 : 0),
   };
 }
+constexpr GemmRoundings roundings_of(Activation8 activations8, Float output, bool grouped) {
+  return {.output = output, .products = grouped ? 1 : 2, .activations8 = activations8};
+}
 inline GemmRoundings roundings_of(const LayerShape& layer) {
-  return roundings_of(layer.weight, layer.activations, layer.grouped());
+  return layer.activations8 ? roundings_of(*layer.activations8, layer.activations, layer.grouped())
+                            : roundings_of(layer.weight, layer.activations, layer.grouped());
 }
 
-/// `product` = P, `magnitude` = S, `sum_abs_activations` = A.
+/// What summing K products may cost, relative to the magnitudes summed.
+inline double relative_sum_error(const GemmRoundings& roundings, K k) {
+  constexpr double kCut = 0x1p-23, kFp8Cut = 0x1p-13;
+  const double mmas = std::ceil(static_cast<double>(k.value) / (roundings.activations8 ? 32 : 16));
+  if (!roundings.activations8) return (24.0 * mmas + roundings.products) * kCut;
+  if (roundings.activations8 == Activation8::int8) return (2.0 * mmas + roundings.products) * kCut;
+  return 48.0 * std::min(mmas, kChain8 / 32.0) * kFp8Cut + (mmas + roundings.products) * kCut;
+}
+
+/// `product` = P, `magnitude` = S, `sum_abs_activations` = A, the last three with the scale of their row.
 inline double gemm_error_bound(const GemmRoundings& roundings, K k, double product, double magnitude,
                                double sum_abs_activations, double bias = 0.0) {
-  constexpr double kCut = 0x1p-23, kInfinity = std::numeric_limits<double>::infinity();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const bool f16 = roundings.output == Float::f16;
   const double u = f16 ? 0x1p-11 : 0x1p-8, e = f16 ? 0x1p-25 : 0x1p-134;
   const double infinity_from = f16 ? 65520.0 : (2.0 - 0x1p-8) * 0x1p127;
@@ -82,10 +108,14 @@ inline double gemm_error_bound(const GemmRoundings& roundings, K k, double produ
                          roundings.lost_weight * sum_abs_activations;
   const double summed = magnitude + weights;
 
-  const auto rows = static_cast<double>(k.value), mmas = static_cast<double>((k.value + 15) / 16);
-  const double cuts = (24.0 * mmas + roundings.products) * kCut;
+  const double cuts = relative_sum_error(roundings, k);
   if (!(cuts < 1.0)) return kInfinity;
-  const double underflow = f16 ? 0.0 : (24.0 * mmas + 2.0 * rows) * 0x1p-126;
+  const auto rows = static_cast<double>(k.value);
+  double underflow = (24.0 * std::ceil(rows / 16) + 2.0 * rows) * 0x1p-126;
+  if (roundings.activations8)
+    underflow *= 1.0 + 0x1p9 * sum_abs_activations;
+  else if (f16)
+    underflow = 0.0;
   const double before_bias = weights + cuts / (1.0 - cuts) * summed + underflow;
 
   const double sum = std::abs(product + bias) + before_bias;

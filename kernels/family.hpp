@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
 
 #include "kernels/gemm.hpp"
@@ -28,15 +29,20 @@ std::array<int, GpuTraits::kMaxCluster + 1> max_clusters();
 /// What all kernels want of a layer: whole tiles, groups that divide K, a group size of the weight's kind.
 std::string common_refusal(const LayerShape& layer);
 std::string describe(const LayerShape& layer);
+/// "f16", or "int8 to f16": what comes in, and what goes out where that is not the same.
+std::string activations_text(std::optional<Activation8> activations8, Float activations);
 
 /// out (M, K)[i] = in[perm[i]] in every row: activations in the order in which an act_order layer is stored.
 void gather_columns(const std::uint16_t* in, const std::int32_t* perm, std::uint16_t* out, M m, K k,
                     GpuStream stream);
 
-/// For tables whose rows have `weight` and `activations`.
+/// For tables whose rows have `weight` and `activations`, and `activations8` if some are for 8 bits.
 template <class Row>
 bool takes(const Row& row, const LayerShape& layer) {
-  return row.weight == layer.weight && row.activations == layer.activations;
+  std::optional<Activation8> activations8;
+  if constexpr (requires { row.activations8; }) activations8 = row.activations8;
+  return row.weight == layer.weight && row.activations == layer.activations &&
+         activations8 == layer.activations8;
 }
 template <class Table>
 std::string refusal_by(const Table& rows, const LayerShape& layer) {

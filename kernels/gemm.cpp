@@ -27,13 +27,19 @@ const GemmFamilyRow& row_of(GemmFamily family) {
 }  // namespace
 
 std::string describe(const LayerShape& layer) {
-  return std::string{name_of(layer.weight)} + " with " + name_of(layer.activations) +
-         " activations, group size " + (layer.group_size ? std::to_string(layer.group_size->value) : "-1") +
+  return std::string{name_of(layer.weight)} + " with " +
+         activations_text(layer.activations8, layer.activations) + " activations, group size " +
+         (layer.group_size ? std::to_string(layer.group_size->value) : "-1") +
          ", K = " + std::to_string(layer.k.value) + ", N = " + std::to_string(layer.n.value);
 }
 
+std::string activations_text(std::optional<Activation8> activations8, Float activations) {
+  return activations8 ? std::string{name_of(*activations8)} + " to " + name_of(activations)
+                      : name_of(activations);
+}
+
 std::string common_refusal(const LayerShape& layer) {
-  if (layer.k.value <= 0 || layer.k.value % kTileK != 0) return "K";
+  if (layer.k.value <= 0 || layer.k.value % (layer.activations8 ? kTileA8 : kTileK) != 0) return "K";
   if (layer.n.value <= 0 || layer.n.value % kTileN != 0) return "N";
   const auto has_group_of = [&](std::initializer_list<int> sizes) {
     return layer.group_size && std::ranges::find(sizes, layer.group_size->value) != sizes.end();
@@ -44,7 +50,7 @@ std::string common_refusal(const LayerShape& layer) {
       break;
     case Weight::mxfp4:
       if (!has_group_of({32})) return "group size";
-      if (layer.activations != Float::bf16)
+      if (!layer.activations8 && layer.activations != Float::bf16)
         return "scales that are powers of two up to 2^127 need bf16 activations";
       break;
     default:
@@ -52,11 +58,17 @@ std::string common_refusal(const LayerShape& layer) {
   }
   if (layer.grouped() && !divides(*layer.group_size, layer.k)) return "the group size does not divide K";
   if (std::max(layer.k.value, layer.n.value) > std::numeric_limits<int>::max() / 16) return "too large";
+  if (layer.activations8) {
+    if (layer.act_order) return "act_order needs 16-bit activations";
+    constexpr int kMostK = std::numeric_limits<int>::max() / (128 * 128);
+    if (layer.activations8 == Activation8::int8 && layer.k.value > kMostK)
+      return "sums of more than " + std::to_string(kMostK) + " products may not fit in 32 bits";
+  }
   return {};
 }
 
 std::string gemm_table() {
-  std::string text = "kernels: K a multiple of 16, N of 64";
+  std::string text = "kernels: K a multiple of 16 (of 32 for activations of 8 bits), N of 64";
   for (const GemmFamilyRow* row : kFamilies) text += row->table();
   return text;
 }
@@ -73,6 +85,10 @@ void require_gemm(const LayerShape& layer) {
 GemmPlan plan_gemm(const LayerShape& layer, M m, const GpuTraits& gpu, std::optional<GemmFamily> family) {
   if (m.value <= 0) refuse(layer, "M = " + std::to_string(m.value));
   if (m.value > std::numeric_limits<int>::max() / 2) refuse(layer, "M is too large");
+  constexpr int kFp8From = 89;  // tensor cores that multiply FP8
+  if (layer.activations8 == Activation8::e4m3 && gpu.capability < kFp8From)
+    refuse(layer, "FP8 products need compute capability 8.9, this GPU has " +
+                      std::to_string(gpu.capability / 10) + "." + std::to_string(gpu.capability % 10));
   std::string why = "no kernel of this build runs on compute capability " + std::to_string(gpu.capability);
   for (const GemmFamilyRow* row : kFamilies) {
     if ((family && row->family != *family) || !row->runs_on(gpu.capability)) continue;
@@ -93,8 +109,9 @@ GemmPlan plan_gemm(const LayerShape& layer, M m, const GpuTraits& gpu, std::opti
 std::string describe(const GemmPlan& plan) {
   const Partition& p = plan.partition;
   std::string text = std::string{name_of(plan.family)} + " " + name_of(plan.layer.weight) + " " +
-                     name_of(plan.layer.activations) + ", tile " + row_of(plan.family).tile(plan) + ", " +
-                     std::to_string(p.tiles()) + " tiles on " + std::to_string(p.blocks) + " blocks";
+                     activations_text(plan.layer.activations8, plan.layer.activations) + ", tile " +
+                     row_of(plan.family).tile(plan) + ", " + std::to_string(p.tiles()) + " tiles on " +
+                     std::to_string(p.blocks) + " blocks";
   if (p.waves > 0) text += ", " + std::to_string(p.waves) + " waves";
   if (p.cut_tiles() > 0)
     text += p.parts > 1 ? ", " + std::to_string(p.cut_tiles()) + " in " + std::to_string(p.parts) + " parts"
@@ -118,7 +135,8 @@ void gemm(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) {
   if (plan.layer.act_order) {
     auto* gathered =
         reinterpret_cast<std::uint16_t*>(static_cast<std::byte*>(buffers.workspace) + plan.gathered_at);
-    gather_columns(buffers.activations, buffers.perm, gathered, plan.m, plan.layer.k, stream);
+    gather_columns(static_cast<const std::uint16_t*>(buffers.activations), buffers.perm, gathered, plan.m,
+                   plan.layer.k, stream);
     stored.activations = gathered;
   }
   row_of(plan.family).launch(plan, stored, stream);

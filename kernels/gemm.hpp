@@ -1,5 +1,7 @@
 #pragma once
-// out (M, N) = activations (M, K) * weights (K, N) [+ bias], the weights packed as FORMAT.md "marlin" says.
+// out (M, N) = activations (M, K) * weights (K, N) [+ bias], the weights packed as FORMAT.md "marlin" says,
+// or "marlin-a8" where activations have 8 bits: row m of the product is then multiplied by row_scales[m],
+// too.
 //
 // Two families of kernels: mma.sync for compute capability 8.0 and newer, wgmma for 9.0. Roundings, all of
 // them (F is the type of the activations, f16 or bf16):
@@ -11,9 +13,13 @@
 //   inside is
 //             undocumented beyond single precision; measured chips align the addends to the largest and cut.
 //   groups    where scales are left to the sums: one float32 fused multiply-add per group.
+//   8 bits    weights and products are exact, and scales are left to the sums. INT8: sums are exact 32-bit
+//             integers, of a group or of all that a block adds up of a column, then rounded to float32. FP8:
+//             measured chips keep 14 bits where they align and cut, so that no more than kChain8 products are
+//             summed before the sum goes to a float32 one, by a fused multiply-add.
 //   partials  the warps of a block, then the blocks of a tile: float32 additions in a fixed order.
-//   output    One scale per column, a global scale: float32 products. Bias: a float32 addition. Then F, to
-//             nearest even.
+//   output    One scale per column, a global scale, the scale of a row: float32 products. Bias: a float32
+//             addition. Then F, to nearest even.
 // The same call on the same GPU gives the same bits. error_bound.hpp turns this list into a bound.
 
 #include <array>
@@ -38,8 +44,10 @@ struct LayerShape {
   std::optional<GroupSize> group_size;
   K k;
   N n;
-  Float activations = Float::f16;
-  bool act_order = false;  ///< rows are stored sorted by group; `perm` says where each came from
+  Float activations = Float::f16;  ///< type of activations, outputs, 16-bit scales, bias
+  bool act_order = false;          ///< rows are stored sorted by group; `perm` says where each came from
+  /// Activations have 8 bits, each row a scale; `activations` is the type of all the rest.
+  std::optional<Activation8> activations8 = {};
 
   /// A group as long as K is one scale per column, and stored so; scales of a byte have one order only.
   bool grouped() const { return group_size && (is_fp4(weight) || group_size->value < k.value); }
@@ -53,6 +61,9 @@ struct LayerShape {
   }
   std::size_t num_zero_words() const { return weight == Weight::u4 ? num_scales() / 8 : 0; }
 };
+
+/// Products of a column that are summed with FP8's precision, at most.
+inline constexpr int kChain8 = 128;
 
 /// What planning must know of a GPU.
 struct GpuTraits {
@@ -98,7 +109,8 @@ std::string describe(const GemmPlan& plan);
 /// says. Kernels of the same stream may start before the one in front of them has ended and then read words,
 /// scales, zero points and bias ahead of its end: these must not be outputs of that kernel. Activations may.
 struct GemmBuffers {
-  const std::uint16_t* activations = nullptr;  ///< (M, K) row-major
+  const void* activations = nullptr;  ///< (M, K) row-major, 16 or 8 bits each
+  const float* row_scales = nullptr;  ///< (M); activations of 8 bits only
   const std::uint32_t* words = nullptr;
   const void* scales = nullptr;                ///< (groups, N), 16 bits each, or 8 (nvfp4, mxfp4)
   const std::uint32_t* zero_points = nullptr;  ///< (groups, N / 8) words; u4 only

@@ -89,6 +89,30 @@ struct GpuLinear::Impl {
         perm{host.perm, stream},
         bias{host.bias, stream},
         global_scale{host.global_scale} {}
+
+  /// Device memory; no `row_scales` where activations have 16 bits.
+  std::vector<std::uint16_t> multiply(const void* activations, const float* row_scales, M m,
+                                      std::optional<GemmFamily> family) const {
+    const GemmPlan plan = plan_gemm(layer, m, gpu, family);
+    DeviceBuffer<std::uint16_t> out{area(m.value, layer.n.value)};
+    DeviceBuffer<std::byte> workspace{plan.workspace_bytes};
+    out.fill_bytes(kPoison, stream);
+    workspace.fill_bytes(kPoison, stream);
+    MPK_CUDA(cudaMemsetAsync(workspace.data(), 0, plan.counter_bytes, stream.get()));
+    gemm(plan,
+         {.activations = activations,
+          .row_scales = row_scales,
+          .words = words.data(),
+          .scales = scales.data(),
+          .zero_points = zero_points.data(),
+          .perm = perm.data(),
+          .bias = bias.data(),
+          .global_scale = global_scale,
+          .out = out.data(),
+          .workspace = workspace.data()},
+         stream.get());
+    return out.to_host(stream);
+  }
 };
 
 GpuLinear::GpuLinear(const LayerShape& layer, const LayerTensors& tensors) {
@@ -109,28 +133,21 @@ GpuLinear& GpuLinear::operator=(GpuLinear&&) noexcept = default;
 
 std::vector<std::uint16_t> GpuLinear::multiply(std::span<const std::uint16_t> activations, M m,
                                                std::optional<GemmFamily> family) const {
-  const LayerShape& layer = impl_->layer;
-  const Stream& stream = impl_->stream;
-  require_size("activations", activations.size(), area(m.value, layer.k.value));
-  const GemmPlan plan = plan_gemm(layer, m, impl_->gpu, family);
-  const DeviceBuffer<std::uint16_t> a{activations, stream};
-  DeviceBuffer<std::uint16_t> out{area(m.value, layer.n.value)};
-  DeviceBuffer<std::byte> workspace{plan.workspace_bytes};
-  out.fill_bytes(kPoison, stream);
-  workspace.fill_bytes(kPoison, stream);
-  MPK_CUDA(cudaMemsetAsync(workspace.data(), 0, plan.counter_bytes, stream.get()));
-  gemm(plan,
-       {.activations = a.data(),
-        .words = impl_->words.data(),
-        .scales = impl_->scales.data(),
-        .zero_points = impl_->zero_points.data(),
-        .perm = impl_->perm.data(),
-        .bias = impl_->bias.data(),
-        .global_scale = impl_->global_scale,
-        .out = out.data(),
-        .workspace = workspace.data()},
-       stream.get());
-  return out.to_host(stream);
+  if (impl_->layer.activations8)
+    throw Error{ErrorKind::bad_input, "16-bit activations for a layer that takes 8 bits"};
+  require_size("activations", activations.size(), area(m.value, impl_->layer.k.value));
+  const DeviceBuffer<std::uint16_t> a{activations, impl_->stream};
+  return impl_->multiply(a.data(), nullptr, m, family);
+}
+std::vector<std::uint16_t> GpuLinear::multiply(const QuantizedRows& activations, M m,
+                                               std::optional<GemmFamily> family) const {
+  if (!impl_->layer.activations8)
+    throw Error{ErrorKind::bad_input, "8-bit activations for a layer that takes 16 bits"};
+  require_size("activations", activations.values.size(), area(m.value, impl_->layer.k.value));
+  require_size("scales of activations", activations.scales.size(), area(m.value, 1));
+  const DeviceBuffer<std::byte> a{activations.values, impl_->stream};
+  const DeviceBuffer<float> row_scales{activations.scales, impl_->stream};
+  return impl_->multiply(a.data(), row_scales.data(), m, family);
 }
 
 std::vector<std::uint16_t> GpuLinear::dequantize() const {
@@ -146,19 +163,43 @@ std::vector<std::uint16_t> GpuLinear::dequantize() const {
   return out.to_host(impl_->stream);
 }
 
-GpuReference gpu_reference(std::span<const float> weights, K k, N n,
-                           std::span<const std::uint16_t> activations, M m, Float type) {
+namespace {
+
+/// `run(weights, product, magnitude)` on device memory of (K, N), (M, N) and (M, N).
+template <class Run>
+GpuReference run_reference(std::span<const float> weights, K k, N n, M m, const Stream& stream, Run run) {
   require_size("weights", weights.size(), area(k.value, n.value));
-  require_size("activations", activations.size(), area(m.value, k.value));
-  require_gpu();
-  const Stream stream;
   const DeviceBuffer<float> w{weights, stream};
-  const DeviceBuffer<std::uint16_t> a{activations, stream};
   DeviceBuffer<double> product{area(m.value, n.value)}, magnitude{area(m.value, n.value)};
   product.fill_bytes(kPoison, stream);
   magnitude.fill_bytes(kPoison, stream);
-  reference(w.data(), k, n, a.data(), type, m, product.data(), magnitude.data(), stream.get());
+  run(w.data(), product.data(), magnitude.data());
   return {product.to_host(stream), magnitude.to_host(stream)};
+}
+
+}  // namespace
+
+GpuReference gpu_reference(std::span<const float> weights, K k, N n,
+                           std::span<const std::uint16_t> activations, M m, Float type) {
+  require_size("activations", activations.size(), area(m.value, k.value));
+  require_gpu();
+  const Stream stream;
+  const DeviceBuffer<std::uint16_t> a{activations, stream};
+  return run_reference(weights, k, n, m, stream, [&](const float* w, double* product, double* magnitude) {
+    reference(w, k, n, a.data(), type, m, product, magnitude, stream.get());
+  });
+}
+GpuReference gpu_reference(std::span<const float> weights, K k, N n, const QuantizedRows& activations, M m,
+                           Activation8 type) {
+  require_size("activations", activations.values.size(), area(m.value, k.value));
+  require_size("scales of activations", activations.scales.size(), area(m.value, 1));
+  require_gpu();
+  const Stream stream;
+  const DeviceBuffer<std::byte> a{activations.values, stream};
+  const DeviceBuffer<float> scales{activations.scales, stream};
+  return run_reference(weights, k, n, m, stream, [&](const float* w, double* product, double* magnitude) {
+    reference(w, k, n, a.data(), type, scales.data(), m, product, magnitude, stream.get());
+  });
 }
 
 }  // namespace mpk

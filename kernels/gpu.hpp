@@ -32,6 +32,12 @@ struct LayerTensors {
   float global_scale = 1.0f;
 };
 
+/// Activations of 8 bits in host memory.
+struct QuantizedRows {
+  std::span<const std::byte> values;  ///< (M, K) row-major, int8 or e4m3
+  std::span<const float> scales;      ///< (M)
+};
+
 /// One packed linear layer in GPU memory.
 class GpuLinear {
  public:
@@ -46,6 +52,9 @@ class GpuLinear {
   /// The output buffer is poisoned with NaN before the launch, so an element that the kernel does not write
   /// shows. `family`: nullopt takes the one that plan_gemm takes.
   std::vector<std::uint16_t> multiply(std::span<const std::uint16_t> activations, M m,
+                                      std::optional<GemmFamily> family = std::nullopt) const;
+  /// The same for a layer whose activations have 8 bits; the output is of layer.activations' type.
+  std::vector<std::uint16_t> multiply(const QuantizedRows& activations, M m,
                                       std::optional<GemmFamily> family = std::nullopt) const;
 
   /// The weights as the kernels decode them: (K, N) row-major of layer.activations' type, rounded once; rows
@@ -67,5 +76,8 @@ struct GpuReference {
 /// `type`.
 GpuReference gpu_reference(std::span<const float> weights, K k, N n,
                            std::span<const std::uint16_t> activations, M m, Float type = Float::f16);
+/// The same of 8-bit activations, with their rows' scales.
+GpuReference gpu_reference(std::span<const float> weights, K k, N n, const QuantizedRows& activations, M m,
+                           Activation8 type);
 
 }  // namespace mpk

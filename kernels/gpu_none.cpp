@@ -31,11 +31,17 @@ std::vector<std::uint16_t> GpuLinear::multiply(std::span<const std::uint16_t>, M
                                                std::optional<GemmFamily>) const {
   no_gpu();
 }
+std::vector<std::uint16_t> GpuLinear::multiply(const QuantizedRows&, M, std::optional<GemmFamily>) const {
+  no_gpu();
+}
 std::vector<std::uint16_t> GpuLinear::dequantize() const {
   no_gpu();
 }
 
 GpuReference gpu_reference(std::span<const float>, K, N, std::span<const std::uint16_t>, M, Float) {
+  no_gpu();
+}
+GpuReference gpu_reference(std::span<const float>, K, N, const QuantizedRows&, M, Activation8) {
   no_gpu();
 }
 

@@ -14,7 +14,14 @@ constexpr const char* name_of(Float f) {
   return f == Float::f16 ? "f16" : "bf16";
 }
 
-/// What a layer's codes and scales mean, bytes as FORMAT.md "marlin" says.
+/// Activations of 8 bits; each of their rows has a float32 scale.
+enum class Activation8 { int8, e4m3 };
+constexpr const char* name_of(Activation8 a) {
+  return a == Activation8::int8 ? "int8" : "e4m3";
+}
+
+/// What a layer's codes and scales mean; bytes as FORMAT.md "marlin" says, or "marlin-a8" for activations of
+/// 8 bits.
 enum class Weight {
   u4b8,    ///< (code - 8) * scale
   u4,      ///< (code - zero point) * scale, zero points per group

@@ -13,13 +13,14 @@ struct Tile {
 
 /// Eight warps share a block tile. Each multiplies its rows by whole 64-column weight tiles, so 64 columns go
 /// to a warp; what is left of the eight splits every k-stage by 16-row steps, taken in turns, and adds up at
-/// the end of a tile. Scales of groups are applied to the weights, one scale per column to the finished sums.
+/// the end of a tile. Scales of groups are applied to the weights (to the sums of a group where activations
+/// have one byte), one scale per column to the finished sums. A step is 32 bytes of a row of activations.
 template <Weight kWeight_, Float kFloat_, int kTileM, int kTileN_, int kTileK_, int kWarpsM_, int kStages_,
-          int kBlocksPerSm_>
+          int kBlocksPerSm_, int kActivationBytes_ = 2>
 struct GemmTraits {
   static constexpr Weight kWeight = kWeight_;
   static constexpr Float kFloat = kFloat_;
-  static constexpr int kBits = bits_of(kWeight);
+  static constexpr int kBits = bits_of(kWeight), kActivationBytes = kActivationBytes_;
   static constexpr Tile kTile{kTileM, kTileN_, kTileK_};
   static constexpr int kStages = kStages_, kBlocksPerSm = kBlocksPerSm_;
 
@@ -27,7 +28,8 @@ struct GemmTraits {
   static constexpr int kWarpsM = kWarpsM_, kWarpsN = kTile.n / kTileN, kWarpsK = kWarps / (kWarpsM * kWarpsN);
   static_assert(kWarpsM * kWarpsN * kWarpsK == kWarps && kTile.n % kTileN == 0);
 
-  static constexpr int kSteps = kTile.k / kMmaK;  ///< 16-row steps of a stage
+  static constexpr int kStepK = kActivationBytes == 1 ? kMmaK8 : kMmaK;
+  static constexpr int kSteps = kTile.k / kStepK;  ///< of a stage
   static constexpr int kStepsPerWarp = kSteps / kWarpsK;
   static constexpr int kBlocksM = kTile.m / (kMmaM * kWarpsM);  ///< mma rows of a warp
   static_assert(kStepsPerWarp * kWarpsK == kSteps && kBlocksM * kMmaM * kWarpsM == kTile.m);
@@ -38,11 +40,11 @@ struct GemmTraits {
   static constexpr int kGroups = kTile.k / kMinGroupSize;  ///< of a stage, at most
 
   // One stage of the ring, in chunks of 16 bytes: activations, weights, scales, zero points.
-  static constexpr int kActivationRow = kTile.k / 8;                    ///< chunks of one row
-  static constexpr int kTileChunks = kWarpSize * kBits / 4;             ///< of one 16 x 64 weight tile
-  static constexpr int kWeightRow = kWarpsN * kTileChunks;              ///< of one 16-row step
-  static constexpr int kScaleRow = kTile.n * kScaleSize / kChunkBytes;  ///< of one group
-  static constexpr int kZeroRow = kTile.n / 2 / kChunkBytes;            ///< four bits a column
+  static constexpr int kActivationRow = kTile.k * kActivationBytes / kChunkBytes;  ///< chunks of one row
+  static constexpr int kTileChunks = kStepK * kTileN * kBits / 8 / kChunkBytes;    ///< a step's 64 columns
+  static constexpr int kWeightRow = kWarpsN * kTileChunks;                         ///< of one step
+  static constexpr int kScaleRow = kTile.n * kScaleSize / kChunkBytes;             ///< of one group
+  static constexpr int kZeroRow = kTile.n / 2 / kChunkBytes;                       ///< four bits a column
   static constexpr int kActivationChunks = kTile.m * kActivationRow;
   static constexpr int kWeightChunks = kSteps * kWeightRow;
   static constexpr int kScaleChunks = kGroups * kScaleRow;
@@ -63,6 +65,15 @@ struct GemmTraits {
   /// One block's float sums of one tile in the workspace, in the order in which the threads hold them.
   static constexpr int kSlotChunks = kBlocksM * kBlocksPerTile * kSumThreads;
   static_assert(kSlotChunks * kChunkBytes == kTile.m * kTile.n * 4);
+};
+
+/// The same for activations of 8 bits. The other parameters are those of GemmTraits.
+template <Activation8 kActivations8_, Weight kWeight_, Float kFloat_, int... kNumbers>
+struct GemmTraits8 : GemmTraits<kWeight_, kFloat_, kNumbers..., 1> {
+  static constexpr Activation8 kActivations8 = kActivations8_;
+  static_assert(kActivations8 == Activation8::int8 ||
+                    GemmTraits8::kStepsPerWarp * kMmaK8 <= kChain8,  // a warp's sums leave FP8 once a stage
+                "FP8 sums would be longer chains than their error bound allows");
 };
 
 }  // namespace mpk

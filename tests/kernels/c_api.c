@@ -8,7 +8,7 @@
 
 /* Calls that must be refused, with or without a GPU. */
 int mpk_test_refusals(void) {
-  mpk_layer layer = {MPK_U4B8, MPK_F16, 4096, 4096, 128, 0};
+  mpk_layer layer = {MPK_U4B8, MPK_F16, 4096, 4096, 128, 0, MPK_ACTIVATIONS_16};
   mpk_plan plan;
   NEED(mpk_plan_gemm(NULL, 1, &plan) == MPK_BAD_ARGUMENT);
   NEED(mpk_plan_gemm(&layer, 1, NULL) == MPK_BAD_ARGUMENT);
@@ -18,6 +18,10 @@ int mpk_test_refusals(void) {
   layer.group_size = 128;
   layer.weight = (mpk_weight)17;
   NEED(mpk_plan_gemm(&layer, 1, &plan) == MPK_BAD_ARGUMENT);
+  layer.weight = MPK_U4B8;
+  layer.quantized = (mpk_activations)3;
+  NEED(mpk_plan_gemm(&layer, 1, &plan) == MPK_BAD_ARGUMENT);
+  NEED(strstr(mpk_last_error(), "quantized") != NULL);
   NEED(mpk_gemm(NULL, NULL, NULL) == MPK_BAD_ARGUMENT);
   NEED(mpk_workspace_bytes(NULL) == 0 && mpk_cleared_bytes(NULL) == 0);
   return 0;

@@ -26,16 +26,17 @@ struct Comparison {
   double worst = 0;               ///< largest error / bound
 };
 
-/// `out` (M, N); `activations` and `exact`, without the bias, may have more rows.
-inline Comparison compare(const PackedLayer& layer, const std::vector<std::uint16_t>& activations, M m,
-                          const std::vector<std::uint16_t>& out, const GpuReference& exact, bool with_bias) {
+/// `activation(i)`: element i of (M, K). `out` (M, N); `exact`, without the bias, may have more rows.
+template <class Activation>
+Comparison compare_products(const PackedLayer& layer, Activation activation, M m,
+                            const std::vector<std::uint16_t>& out, const GpuReference& exact,
+                            bool with_bias) {
   const std::int64_t k_size = layer.shape.k.value, n_size = layer.shape.n.value;
   const Float type = layer.shape.activations;
   Comparison result;
   for (std::int64_t row = 0; row < m.value; ++row) {
     double sum_abs = 0;
-    for (std::int64_t k = 0; k < k_size; ++k)
-      sum_abs += std::abs(static_cast<double>(from_bits(activations[at(row * k_size + k)], type)));
+    for (std::int64_t k = 0; k < k_size; ++k) sum_abs += std::abs(activation(row * k_size + k));
     for (std::int64_t column = 0; column < n_size; ++column) {
       const std::size_t i = at(row * n_size + column);
       const double bias = with_bias ? static_cast<double>(layer.bias_values[at(column)]) : 0.0;
@@ -48,6 +49,23 @@ inline Comparison compare(const PackedLayer& layer, const std::vector<std::uint1
     }
   }
   return result;
+}
+
+/// `activations`, too, may have more rows.
+inline Comparison compare(const PackedLayer& layer, const std::vector<std::uint16_t>& activations, M m,
+                          const std::vector<std::uint16_t>& out, const GpuReference& exact, bool with_bias) {
+  const auto activation = [&](std::int64_t i) {
+    return static_cast<double>(from_bits(activations[at(i)], layer.shape.activations));
+  };
+  return compare_products(layer, activation, m, out, exact, with_bias);
+}
+inline Comparison compare(const PackedLayer& layer, const QuantizedActivations& activations, M m,
+                          const std::vector<std::uint16_t>& out, const GpuReference& exact, bool with_bias) {
+  const auto activation = [&](std::int64_t i) {
+    return value_of(*layer.shape.activations8, activations.values[at(i)]) *
+           static_cast<double>(activations.scales[at(i / layer.shape.k.value)]);
+  };
+  return compare_products(layer, activation, m, out, exact, with_bias);
 }
 
 /// Sums that float32 holds exactly, rounded once.

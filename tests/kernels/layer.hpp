@@ -76,6 +76,17 @@ inline void put_code(std::vector<std::uint32_t>& words, int bits, N n, std::int6
   }
 }
 
+/// The layout for 8-bit activations.
+inline void put_code8(std::vector<std::uint32_t>& words, int bits, N n, std::int64_t row, std::int64_t col,
+                      std::uint32_t code) {
+  const std::int64_t tile = row / 32 * (n.value / 32) + col / 32, lane = col % 8 * 4 + row % 16 / 4;
+  const std::int64_t block = col % 32 / 8, second = row % 32 / 16;
+  if (bits == 4)
+    words[at(tile * 128 + lane * 4 + block)] |= code << (4 * (row % 4 * 2 + second));
+  else
+    words[at(tile * 256 + lane * 8 + block * 2 + second)] |= code << (8 * (row % 4));
+}
+
 inline std::int64_t grouped_position(std::int64_t n) {
   return n / 64 * 64 + n % 8 * 8 + n % 64 / 8;
 }
@@ -91,6 +102,11 @@ inline void put_zero_point(std::vector<std::uint32_t>& words, N n, std::int64_t 
                            std::uint32_t zero) {
   const std::int64_t j = col % 64 / 8;
   words[at(group * n.value / 8 + col / 64 * 8 + col % 8)] |= zero << (4 * (j / 2 + 4 * (j % 2)));
+}
+
+inline void put_zero_point8(std::vector<std::uint32_t>& words, N n, std::int64_t group, std::int64_t col,
+                            std::uint32_t zero) {
+  words[at(group * n.value / 8 + col / 64 * 8 + col % 8)] |= zero << (4 * (col % 64 / 8));
 }
 
 /// A small float: sign, exponent, mantissa bits; no infinities here.
@@ -160,12 +176,16 @@ Scale make_scale(Rng& rng, const LayerShape& shape, Numbers numbers) {
       const int exponent = exact              ? std::ilogb(power_of_two)
                            : chance(rng) == 0 ? -100
                                               : negative_exponent(rng);
-      return {std::ldexp(1.0f, exponent), static_cast<std::uint16_t>(127 + exponent)};
+      const int stored = exponent + (shape.activations8 ? 6 : 0);
+      return {std::ldexp(1.0f, exponent), static_cast<std::uint16_t>(127 + stored)};
     }
     default:
       break;
   }
-  const int stored_exponent = shape.weight != Weight::e4m3 ? 0 : shape.activations == Float::f16 ? 8 : 120;
+  const int stored_exponent = shape.activations8 == Activation8::e4m3 ? 9
+                              : shape.weight != Weight::e4m3          ? 0
+                              : shape.activations == Float::f16       ? 8
+                                                                      : 120;
   const float value = exact ? power_of_two : wild_value(rng);
   const std::uint16_t bits = to_bits(std::ldexp(value, stored_exponent), shape.activations);
   return {std::ldexp(from_bits(bits, shape.activations), -stored_exponent), bits};
@@ -182,6 +202,11 @@ int make_code(Rng& rng, Weight weight, Numbers numbers) {
     const float value = value_of(weight, code);
     if (numbers == Numbers::wild || (std::abs(value) <= 8 && value == std::round(value))) return code;
   }
+}
+
+/// As integers of 4 bits are stored for FP8 activations.
+inline int recode(int code, int zero) {
+  return code >= zero ? code - zero : 15 - code;
 }
 
 template <class Rng>
@@ -216,16 +241,18 @@ PackedLayer make_layer(Rng& rng, const LayerShape& shape, Numbers numbers, bool 
     for (std::int64_t col = 0; col < n; ++col) {
       Scale& scale = scales[at(group * n + col)];
       scale = make_scale(rng, shape, numbers);
-      const std::int64_t column = bytes        ? quad_position(col)
-                                  : groups > 1 ? grouped_position(col)
-                                               : single_position(col);
+      const std::int64_t column = shape.activations8 ? single_position(col)
+                                  : bytes            ? quad_position(col)
+                                  : groups > 1       ? grouped_position(col)
+                                                     : single_position(col);
       if (bytes)
         layer.scales[at(group * n + column)] = static_cast<std::byte>(scale.bits);
       else
         std::memcpy(&layer.scales[at(2 * (group * n + column))], &scale.bits, 2);
       if (shape.weight != Weight::u4) continue;
       const int zero = zeros[at(group * n + col)] = any_zero(rng);
-      put_zero_point(layer.zero_points, shape.n, group, col, static_cast<std::uint32_t>(zero));
+      const auto put = shape.activations8 ? put_zero_point8 : put_zero_point;
+      put(layer.zero_points, shape.n, group, col, static_cast<std::uint32_t>(zero));
     }
 
   float global = 1;
@@ -239,8 +266,12 @@ PackedLayer make_layer(Rng& rng, const LayerShape& shape, Numbers numbers, bool 
     for (std::int64_t row = 0; row < k; ++row) {
       const std::int64_t stored = place[at(row)], group = stored / rows_per_group;
       const int code = make_code(rng, shape.weight, numbers);
-      put_code(layer.words, bits_of(shape.weight), shape.n, stored, col, static_cast<std::uint32_t>(code));
-      const float exact = value_of(shape.weight, code) - static_cast<float>(zeros[at(group * n + col)]);
+      const int zero = zeros[at(group * n + col)];
+      const bool recoded = shape.activations8 == Activation8::e4m3 && shape.weight != Weight::mxfp4;
+      const int stored_code = recoded ? recode(code, shape.weight == Weight::u4 ? zero : 8) : code;
+      const auto put = shape.activations8 ? put_code8 : put_code;
+      put(layer.words, bits_of(shape.weight), shape.n, stored, col, static_cast<std::uint32_t>(stored_code));
+      const float exact = value_of(shape.weight, code) - static_cast<float>(zero);
       layer.weights[at(col * k + row)] = exact * scales[at(group * n + col)].value * global;
     }
 
@@ -277,10 +308,48 @@ std::vector<std::uint16_t> small_activations(Rng& rng, M m, K k, Float type) {
   return bits;
 }
 
+/// Activations of 8 bits with the scales of their rows.
+struct QuantizedActivations {
+  std::vector<std::byte> values;  // (M, K)
+  std::vector<float> scales;      // (M)
+  QuantizedRows rows() const { return {values, scales}; }
+  QuantizedRows first(M m, K k) const {
+    return {std::span{values}.first(at(m.value * k.value)), std::span{scales}.first(at(m.value))};
+  }
+};
+inline double value_of(Activation8 type, std::byte bits) {
+  return type == Activation8::int8 ? static_cast<double>(static_cast<std::int8_t>(bits))
+                                   : static_cast<double>(small_float(std::to_integer<int>(bits), 4, 3, 7));
+}
+/// Any bytes but NaN, scales of 2^-9 .. 2^-4; or whole numbers -2 .. 2 with scales 1/2, 1 and 2.
+template <class Rng>
+QuantizedActivations quantized_activations(Rng& rng, M m, K k, Activation8 type, Numbers numbers) {
+  constexpr std::byte kSmallE4m3[] = {std::byte{0xc0}, std::byte{0xb8}, std::byte{0x00}, std::byte{0x38},
+                                      std::byte{0x40}};  // -2 .. 2
+  std::uniform_int_distribution<int> any{0, 255}, small{-2, 2}, exponent{-1, 1};
+  QuantizedActivations made;
+  for (std::int64_t i = 0; i < m.value * k.value; ++i) {
+    if (numbers == Numbers::exact) {
+      const int value = small(rng);
+      made.values.push_back(type == Activation8::e4m3 ? kSmallE4m3[value + 2]
+                                                      : static_cast<std::byte>(value));
+      continue;
+    }
+    int byte = any(rng);
+    while (type == Activation8::e4m3 && (byte & 0x7f) == 0x7f) byte = any(rng);
+    made.values.push_back(static_cast<std::byte>(byte));
+  }
+  for (std::int64_t row = 0; row < m.value; ++row)
+    made.scales.push_back(numbers == Numbers::exact ? std::ldexp(1.0f, exponent(rng))
+                                                    : std::abs(wild_value(rng)));
+  return made;
+}
+
 /// Every kind of layer that has kernels.
 struct Kind {
   Weight weight;
   Float activations;
+  std::optional<Activation8> activations8 = {};
 };
 inline constexpr Kind kKinds[] = {
     {Weight::u4b8, Float::f16},   {Weight::u4b8, Float::bf16},  {Weight::u4, Float::f16},
@@ -288,6 +357,17 @@ inline constexpr Kind kKinds[] = {
     {Weight::e4m3, Float::f16},   {Weight::e4m3, Float::bf16},  {Weight::nvfp4, Float::f16},
     {Weight::nvfp4, Float::bf16}, {Weight::mxfp4, Float::bf16},
 };
+/// The same for activations of 8 bits.
+inline std::vector<Kind> kinds8() {
+  std::vector<Kind> kinds;
+  for (const Float f : {Float::f16, Float::bf16}) {
+    for (const Weight w : {Weight::u4b8, Weight::u4, Weight::u8b128})
+      kinds.push_back({w, f, Activation8::int8});
+    for (const Weight w : {Weight::u4b8, Weight::u4, Weight::mxfp4})
+      kinds.push_back({w, f, Activation8::e4m3});
+  }
+  return kinds;
+}
 /// The group sizes of such layers; -1: one scale per column.
 inline std::vector<int> group_sizes(Weight weight) {
   if (weight == Weight::nvfp4) return {16};
@@ -298,7 +378,7 @@ inline std::optional<GroupSize> group(int size) {
   return size < 0 ? std::nullopt : std::optional{GroupSize{size}};
 }
 inline LayerShape layer_of(Kind kind, int group_size, std::int64_t k, std::int64_t n) {
-  return {kind.weight, group(group_size), K{k}, N{n}, kind.activations, false};
+  return {kind.weight, group(group_size), K{k}, N{n}, kind.activations, false, kind.activations8};
 }
 
 }  // namespace mpk::test

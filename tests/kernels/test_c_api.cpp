@@ -21,7 +21,7 @@ using namespace mpk::test;
 TEST_CASE("C: what cannot be is refused, and said", "[kernels]") {
   REQUIRE(mpk_test_refusals() == 0);
   if (gpu_status().usable) return;
-  const mpk_layer layer{MPK_U4B8, MPK_F16, 256, 128, 128, 0};
+  const mpk_layer layer{MPK_U4B8, MPK_F16, 256, 128, 128, 0, MPK_ACTIVATIONS_16};
   mpk_plan plan{};
   REQUIRE(mpk_plan_gemm(&layer, 1, &plan) == MPK_DEVICE);
   REQUIRE(!std::string{mpk_last_error()}.empty());
@@ -52,7 +52,7 @@ TEST_CASE("GPU: the C functions give the bits that the C++ ones give", "[kernels
   buffers.scales = scales.data();
   buffers.out = out.data();
   buffers.workspace = workspace.data();
-  const mpk_layer c_layer{MPK_U4B8, MPK_F16, shape.k.value, shape.n.value, 128, 0};
+  const mpk_layer c_layer{MPK_U4B8, MPK_F16, shape.k.value, shape.n.value, 128, 0, MPK_ACTIVATIONS_16};
   REQUIRE(mpk_test_multiply(&c_layer, m.value, &buffers, kRoom) == MPK_OK);
   MPK_CUDA(cudaDeviceSynchronize());
   REQUIRE(out.to_host(stream) == expected);

@@ -13,6 +13,7 @@
 #include "kernels/gemm.hpp"
 #include "kernels/gpu.hpp"
 #include "tests/kernels/compare.hpp"
+#include "tests/kernels/device_layer.hpp"
 #include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"
 
@@ -20,75 +21,6 @@ using namespace mpk;
 using namespace mpk::test;
 
 namespace {
-
-constexpr int kLaunches = 3;
-
-class DeviceLayer {
- public:
-  explicit DeviceLayer(const PackedLayer& layer)
-      : shape_{layer.shape},
-        words_{layer.words, stream_},
-        scales_{layer.scales, stream_},
-        zero_points_{layer.zero_points, stream_},
-        perm_{layer.perm, stream_},
-        bias_{layer.bias, stream_},
-        global_scale_{layer.global_scale} {}
-
-  void set_activations(const std::vector<std::uint16_t>& activations) {
-    activations_ = DeviceBuffer<std::uint16_t>{activations, stream_};
-  }
-
-  /// The output of kLaunches launches on one workspace, which must be the same of all and within its bounds.
-  std::vector<std::uint16_t> multiply(const GemmPlan& plan, bool with_bias) const {
-    constexpr std::size_t kGuard = 256;
-    const std::size_t size = at(plan.m.value * shape_.n.value);
-    DeviceBuffer<std::byte> workspace{plan.workspace_bytes + kGuard};
-    workspace.fill_bytes(0xff, stream_);
-    MPK_CUDA(cudaMemsetAsync(workspace.data(), 0, plan.counter_bytes, stream_.get()));
-    std::vector<std::uint16_t> first;
-    for (int launch = 0; launch < kLaunches; ++launch) {
-      DeviceBuffer<std::uint16_t> out{size + kGuard};
-      out.fill_bytes(0xff, stream_);
-      gemm(plan,
-           {.activations = activations_.data(),
-            .words = words_.data(),
-            .scales = scales_.data(),
-            .zero_points = zero_points_.data(),
-            .perm = perm_.data(),
-            .bias = with_bias ? bias_.data() : nullptr,
-            .global_scale = global_scale_,
-            .out = out.data(),
-            .workspace = workspace.data()},
-           stream_.get());
-      std::vector<std::uint16_t> host = out.to_host(stream_);
-      REQUIRE(std::all_of(host.begin() + static_cast<std::ptrdiff_t>(size), host.end(),
-                          [](std::uint16_t bits) { return bits == 0xffff; }));
-      host.resize(size);
-      if (launch == 0)
-        first = std::move(host);
-      else
-        REQUIRE(host == first);
-    }
-    const std::vector<std::byte> left = workspace.to_host(stream_);
-    for (std::size_t i = 0; i < left.size(); ++i)
-      if (i < plan.counter_bytes)
-        REQUIRE(left[i] == std::byte{0});
-      else if (i >= plan.workspace_bytes)
-        REQUIRE(left[i] == std::byte{0xff});
-    return first;
-  }
-
- private:
-  LayerShape shape_;
-  Stream stream_;
-  DeviceBuffer<std::uint32_t> words_;
-  DeviceBuffer<std::byte> scales_;
-  DeviceBuffer<std::uint32_t> zero_points_;
-  DeviceBuffer<std::int32_t> perm_;
-  DeviceBuffer<std::uint16_t> bias_;
-  float global_scale_;
-  DeviceBuffer<std::uint16_t> activations_;
-};
 
 /// Products of the first m rows for every m, by every family, against one reference for all.
 void check_layer(std::mt19937& rng, const PackedLayer& layer, std::initializer_list<int> rows) {

@@ -45,6 +45,50 @@ TEST_CASE("every layer that the packer writes has a kernel on every GPU", "[kern
   REQUIRE(refusal(layer(Weight::u4b8, GroupSize{256}, 256, 128)).empty());  // one group: one scale per column
 }
 
+TEST_CASE("every layer for 8-bit activations has a kernel; FP8 from 8.9 on", "[kernels][a8]") {
+  for (const Kind kind : kinds8())
+    for (const int group_size : group_sizes(kind.weight)) {
+      CAPTURE(name_of(kind.weight), name_of(*kind.activations8), name_of(kind.activations), group_size);
+      const LayerShape shape = layer_of(kind, group_size, 4096, 11008);
+      REQUIRE(refusal(shape).empty());
+      REQUIRE(plan_gemm(shape, M{1}, GpuTraits{90, 132}).layer.activations8 == kind.activations8);
+      const bool fp8 = kind.activations8 == Activation8::e4m3;
+      if (fp8)
+        REQUIRE_THROWS_AS(plan_gemm(shape, M{1}, kAmpere), Error);
+      else
+        REQUIRE_NOTHROW(plan_gemm(shape, M{1}, kAmpere));
+      const std::string row = std::string{"mma.sync ("} + (fp8 ? "8.9" : "8.0") + " on) " +
+                              name_of(kind.weight) + " " + name_of(*kind.activations8) + " to " +
+                              name_of(kind.activations) + " ";
+      REQUIRE(gemm_table().find(row) != std::string::npos);
+    }
+}
+
+TEST_CASE("what no kernel multiplies with 8-bit activations is refused", "[kernels][a8]") {
+  const auto layer8 = [](Weight weight, Activation8 activations, int group_size, std::int64_t k) {
+    return layer_of({weight, Float::f16, activations}, group_size, k, 128);
+  };
+  REQUIRE(refusal(layer8(Weight::u4b8, Activation8::int8, 128, 256)).empty());
+  REQUIRE(refusal(layer8(Weight::u4b8, Activation8::int8, -1, 131040)).empty());
+  LayerShape sorted = layer8(Weight::u4b8, Activation8::e4m3, 128, 256);
+  sorted.act_order = true;
+  const std::pair<LayerShape, const char*> cases[] = {
+      {layer8(Weight::u4b8, Activation8::int8, -1, 48), "K = 48"},
+      {layer8(Weight::u4b8, Activation8::int8, -1, 131072), "32 bits"},
+      {layer8(Weight::u4b8, Activation8::e4m3, 16, 256), "group size 16"},
+      {layer8(Weight::u8b128, Activation8::e4m3, -1, 256), "weight type"},
+      {layer8(Weight::e4m3, Activation8::e4m3, -1, 256), "weight type"},
+      {layer8(Weight::mxfp4, Activation8::int8, 32, 256), "weight type"},
+      {layer8(Weight::mxfp4, Activation8::e4m3, 64, 256), "group size"},
+      {sorted, "act_order"},
+  };
+  for (const auto& [shape, reason] : cases) {
+    const std::string message = refusal(shape);
+    CAPTURE(message);
+    REQUIRE(message.find(reason) != std::string::npos);
+  }
+}
+
 TEST_CASE("a group as long as K is one scale per column, but not of bytes", "[kernels]") {
   REQUIRE_FALSE(layer(Weight::u4b8, GroupSize{128}, 128, 64).grouped());
   REQUIRE(layer(Weight::u4b8, GroupSize{128}, 256, 64).grouped());
