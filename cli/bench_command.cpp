@@ -1,10 +1,12 @@
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 
 #include <fmt/format.h>
 
 #include "cli/commands.hpp"
+#include "cli/pipeline/bench_comparison.hpp"
 #include "cli/pipeline/solve_bench.hpp"
 #include "cli/roofline.hpp"
 #include "cli/terminal.hpp"
@@ -20,6 +22,7 @@ struct BenchOptions {
   std::vector<std::string> types{"u4b8"};
   std::vector<std::int64_t> rows{1, 16, 32, 64, 128, 256, 1024};
   std::string activations = "f16", family = "auto", json, svg;
+  std::vector<std::filesystem::path> compare;
   int group_size = 128;
   bool no_cublas = false, solve = false, solve_on_cpu = false;
 };
@@ -59,7 +62,32 @@ Rates rates(const BenchLayer& layer, const BenchPoint& point) {
           flops / point.graph_us * 1e-6};
 }
 
-void print(const BenchReport& report, const Output& out) {
+/// "4096 x 28672 at M = 32".
+std::string place_of(const BenchRatio& found) {
+  return fmt::format("{} x {} at M = {}", found.layer->layer.k.value, found.layer->layer.n.value,
+                     found.m.value);
+}
+/// "+0.10 us (+1.1%) to 8.70 vLLM 0.33 Marlin".
+std::string difference_text(const BenchPoint& point, const ComparisonTime& time) {
+  return fmt::format("{:+.2f} us ({:+.1f}%) to {:.2f} {}", point.graph_us - time.us,
+                     100 * (point.graph_us / time.us - 1), time.us, time.name);
+}
+
+void print_summary(const BenchReport& report, const Comparison& comparison, const Output& out) {
+  if (const auto step = largest_step(report, M{16}, M{32}))
+    out.line(
+        fmt::format("M = 32 takes at most {:.2f} times what M = 16 takes: {}", step->ratio, place_of(*step)));
+  if (const auto worst = slowest_beside_cublas(report, M{256}))
+    out.line(fmt::format("from M = 256 on at most {:.2f} times cuBLAS's time: {}", worst->ratio,
+                         place_of(*worst)));
+  if (comparison.times.empty()) return;
+  for (const std::string& label : comparison.labels) out.line(fmt::format("held against: {}", label));
+  for (const ComparisonScore& s : scores(report, comparison))
+    out.line(s.of > 0 ? fmt::format("  {}: {} of {} products are no slower", s.name, s.met, s.of)
+                      : fmt::format("  {}: has no time for anything that was measured", s.name));
+}
+
+void print(const BenchReport& report, const Comparison& comparison, const Output& out) {
   out.line(
       fmt::format("{}, {} multiprocessors; empty kernel in a graph {:.2f} us; cuBLAS: {}{}", report.gpu,
                   report.num_sms, report.empty_us, report.cublas,
@@ -72,16 +100,20 @@ void print(const BenchReport& report, const Output& out) {
         name_of(shape.weight), name_of(shape.activations), shape.group_size ? shape.group_size->value : -1,
         shape.k.value, shape.n.value, human_bytes(layer.bytes), layer.floor_us,
         static_cast<double>(layer.bytes) / layer.floor_us * 1e-6));
-    out.line(fmt::format("{:>6} {:>9} {:>9} {:>7} {:>7} {:>8} {:>9}  {:<20} {}", "M", "us", "launched",
-                         "TB/s", "floor", "TFLOP/s", "cuBLAS", "bound by", "kernel"));
+    const int width = comparison.times.empty() ? 0 : 44;
+    out.line(fmt::format("{:>6} {:>9} {:>9} {:>7} {:>7} {:>8} {:>9}  {:<20} {:<{}}{}", "M", "us", "launched",
+                         "TB/s", "floor", "TFLOP/s", "cuBLAS", "bound by", width > 0 ? "to the best" : "",
+                         width, "kernel"));
     for (const BenchPoint& point : layer.points) {
       const Rates r = rates(layer, point);
       const BenchLimit limit = limit_of(report, layer, point);
-      out.line(fmt::format(
-          "{:>6} {:>9.2f} {:>9.2f} {:>7.2f} {:>6.0f}% {:>8.1f} {:>9}  {:<20} {}", point.m.value,
-          point.graph_us, point.launch_us, r.terabytes_per_second, 100 * r.of_floor, r.tflops,
-          point.cublas_us ? fmt::format("{:.2f}", *point.cublas_us) : "-",
-          fmt::format("{} ({:.0f}%)", limit.name, 100 * limit.us / point.graph_us), point.kernel));
+      const ComparisonTime* best = best_time(comparison, shape, point.m);
+      out.line(fmt::format("{:>6} {:>9.2f} {:>9.2f} {:>7.2f} {:>6.0f}% {:>8.1f} {:>9}  {:<20} {:<{}}{}",
+                           point.m.value, point.graph_us, point.launch_us, r.terabytes_per_second,
+                           100 * r.of_floor, r.tflops,
+                           point.cublas_us ? fmt::format("{:.2f}", *point.cublas_us) : "-",
+                           fmt::format("{} ({:.0f}%)", limit.name, 100 * limit.us / point.graph_us),
+                           best != nullptr ? difference_text(point, *best) : "", width, point.kernel));
     }
   }
   out.line();
@@ -89,9 +121,17 @@ void print(const BenchReport& report, const Output& out) {
       "us: one of many launches in a CUDA graph, weights cold; launched: one after the other from the host. "
       "floor: time to "
       "read the weights alone, of the time taken. bound by: the largest lower bound, and how close to it.");
+  print_summary(report, comparison, out);
 }
 
-nlohmann::ordered_json to_json(const BenchReport& report) {
+nlohmann::ordered_json to_json(const BenchRatio& found) {
+  return {{"k", found.layer->layer.k.value},
+          {"n", found.layer->layer.n.value},
+          {"m", found.m.value},
+          {"ratio", found.ratio}};
+}
+
+nlohmann::ordered_json to_json(const BenchReport& report, const Comparison& comparison) {
   nlohmann::ordered_json json{{"gpu", report.gpu},
                               {"multiprocessors", report.num_sms},
                               {"empty_kernel_us", report.empty_us},
@@ -116,6 +156,9 @@ nlohmann::ordered_json to_json(const BenchReport& report) {
                                  {"expected_us", point.expected_us},
                                  {"kernel", point.kernel}};
       if (point.cublas_us) row["cublas_us"] = *point.cublas_us;
+      if (const ComparisonTime* best = best_time(comparison, shape, point.m))
+        row["best_other"] = {
+            {"name", best->name}, {"us", best->us}, {"difference_us", point.graph_us - best->us}};
       points.push_back(std::move(row));
     }
     json["layers"].push_back({{"weights", name_of(shape.weight)},
@@ -126,6 +169,14 @@ nlohmann::ordered_json to_json(const BenchReport& report) {
                               {"bytes", layer.bytes},
                               {"floor_us", layer.floor_us},
                               {"points", std::move(points)}});
+  }
+  if (const auto step = largest_step(report, M{16}, M{32})) json["largest_step_16_to_32"] = to_json(*step);
+  if (const auto worst = slowest_beside_cublas(report, M{256}))
+    json["slowest_beside_cublas_from_256"] = to_json(*worst);
+  if (!comparison.times.empty()) {
+    json["compared_with"] = {{"labels", comparison.labels}, {"scores", nlohmann::ordered_json::array()}};
+    for (const ComparisonScore& s : scores(report, comparison))
+      json["compared_with"]["scores"].push_back({{"name", s.name}, {"met", s.met}, {"of", s.of}});
   }
   return json;
 }
@@ -170,11 +221,12 @@ void run(const BenchOptions& o) {
   for (const std::int64_t m : o.rows) job.rows.emplace_back(m);
   job.cublas = !o.no_cublas;
   if (o.family != "auto") job.family = o.family == "wgmma" ? GemmFamily::wgmma : GemmFamily::mma_sync;
+  const Comparison comparison = read_comparison(o.compare);  // before minutes of measuring
   const Output out{o.json};
   const BenchReport report =
       run_bench(job, [](const std::string& what) { fmt::print(stderr, "measuring {}\n", what); });
-  print(report, out);
-  out.json(to_json(report));
+  print(report, comparison, out);
+  out.json(to_json(report, comparison));
   if (!o.svg.empty()) {
     std::ofstream file{o.svg};
     file << roofline_svg(report);
@@ -210,6 +262,9 @@ void add_bench(CLI::App& root) {
   cmd->add_flag("--solve", o->solve, "time GPTQ on the GPU for these shapes instead of the kernels");
   cmd->add_flag("--solve-on-cpu", o->solve_on_cpu,
                 "with --solve: the CPU's loss beside the GPU's, which takes minutes");
+  cmd->add_option("--compare", o->compare,
+                  "a file of times to hold the measurement against (bench/h200_peers.json); may be repeated")
+      ->check(CLI::ExistingFile);
   cmd->add_option("--json", o->json, "write the results to a file, or - for standard output");
   cmd->add_option("--svg", o->svg, "draw a roofline into a file");
   cmd->callback([o] { run(*o); });

@@ -14,13 +14,31 @@ namespace {
 
 constexpr std::size_t kColdBytes = std::size_t{420} << 20;
 constexpr int kRounds = 7;
+/// What is timed runs this long before: clocks fall while the host prepares it, and come back only under work
+/// of its own kind.
+constexpr double kWarmUpMilliseconds = 30;
 
 double median(std::vector<double> values) {
   std::ranges::sort(values);
   return values[values.size() / 2];
 }
 
-/// Median time of one of `launches` calls, replayed as a graph: the host's share stays out.
+/// Median time of one of `launches` calls that `run` makes together, once it has warmed up.
+template <class Run>
+double median_time(const Stream& stream, int launches, Run&& run) {
+  const auto milliseconds = [&] {
+    Event begin, end;
+    begin.record(stream);
+    run();
+    end.record(stream);
+    return static_cast<double>(end.milliseconds_since(begin));
+  };
+  for (double spent = 0; spent < kWarmUpMilliseconds;) spent += milliseconds();
+  std::vector<double> rounds;
+  for (int round = 0; round < kRounds; ++round) rounds.push_back(milliseconds() * 1e3 / launches);
+  return median(rounds);
+}
+/// Replayed as a graph: the host's share stays out.
 template <class Launch>
 double in_graph(const Stream& stream, int launches, Launch&& launch) {
   cudaGraph_t graph = nullptr;
@@ -29,31 +47,16 @@ double in_graph(const Stream& stream, int launches, Launch&& launch) {
   for (int i = 0; i < launches; ++i) launch(i);
   MPK_CUDA(cudaStreamEndCapture(stream.get(), &graph));
   MPK_CUDA(cudaGraphInstantiate(&replay, graph, 0));
-  std::vector<double> rounds;
-  for (int round = -1; round < kRounds; ++round) {  // the first warms up
-    Event begin, end;
-    begin.record(stream);
-    MPK_CUDA(cudaGraphLaunch(replay, stream.get()));
-    end.record(stream);
-    const double us = static_cast<double>(end.milliseconds_since(begin)) * 1e3 / launches;
-    if (round >= 0) rounds.push_back(us);
-  }
+  const double us = median_time(stream, launches, [&] { MPK_CUDA(cudaGraphLaunch(replay, stream.get())); });
   MPK_CUDA(cudaGraphExecDestroy(replay));
   MPK_CUDA(cudaGraphDestroy(graph));
-  return median(rounds);
+  return us;
 }
 template <class Launch>
 double by_launches(const Stream& stream, int launches, Launch&& launch) {
-  std::vector<double> rounds;
-  for (int round = -1; round < kRounds; ++round) {
-    Event begin, end;
-    begin.record(stream);
+  return median_time(stream, launches, [&] {
     for (int i = 0; i < launches; ++i) launch(i);
-    end.record(stream);
-    const double us = static_cast<double>(end.milliseconds_since(begin)) * 1e3 / launches;
-    if (round >= 0) rounds.push_back(us);
-  }
-  return median(rounds);
+  });
 }
 
 __global__ void empty_kernel() {}
@@ -196,22 +199,6 @@ struct Weights {
   }
 };
 
-/// Clocks fall while the host allocates; this long they need to come back.
-void warm_up(const Weights& weights, const Stream& stream, int sms) {
-  constexpr double kMilliseconds = 200;
-  DeviceBuffer<std::uint32_t> sink{1};
-  Event begin;
-  begin.record(stream);
-  for (double spent = 0; spent < kMilliseconds;) {
-    for (int i = 0; i < 16; ++i)
-      read_kernel<<<3 * sms, 512, 0, stream.get()>>>(reinterpret_cast<const uint4*>(weights.words.data()),
-                                                     weights.words.size() / 4, sink.data());
-    Event end;
-    end.record(stream);
-    spent = static_cast<double>(end.milliseconds_since(begin));
-  }
-}
-
 double read_floor(const Weights& weights, const Stream& stream, int sms) {
   DeviceBuffer<std::uint32_t> sink{1};
   double best = 0;
@@ -285,7 +272,6 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
     measured.bytes = weights.bytes();
     progress(std::string{name_of(layer.weight)} + " " + std::to_string(layer.k.value) + "x" +
              std::to_string(layer.n.value));
-    warm_up(weights, stream, gpu.num_sms);
     measured.floor_us = read_floor(weights, stream, gpu.num_sms);
 
     DeviceBuffer<std::uint16_t> a{static_cast<std::size_t>(most) * k},
@@ -300,7 +286,6 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
     for (int i = 0; i < (cublas ? dense : 1); ++i)
       dequantize(layer, weights.of(0), decoded.data() + static_cast<std::size_t>(i) * k * n, stream.get());
 
-    warm_up(weights, stream, gpu.num_sms);
     for (const M m : job.rows) {
       const GemmPlan plan = plan_gemm(layer, m, gpu, job.family);
       DeviceBuffer<std::byte> workspace{std::max<std::size_t>(plan.workspace_bytes, 16)};
