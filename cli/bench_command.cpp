@@ -246,7 +246,7 @@ void add_bench(CLI::App& root) {
       ->delimiter(',')
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  cmd->add_option("--types", o->types, "weights: u4b8, u4, u8b128, e4m3, nvfp4, mxfp4, comma separated")
+  cmd->add_option("--types", o->types, "weights: u4b8, u4, u4fz (float zero points), u8b128, e4m3, nvfp4, mxfp4, comma separated")
       ->delimiter(',')
       ->capture_default_str();
   cmd->add_option("--activations", o->activations)

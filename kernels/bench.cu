@@ -167,7 +167,14 @@ struct Weights {
     fill_bits<<<kBlocks, kThreads, 0, stream.get()>>>(words.data(), words.size(), 1);
     if (layer.weight == Weight::e4m3)
       clear_nan_codes<<<kBlocks, kThreads, 0, stream.get()>>>(words.data(), words.size());
-    if (num_zeros > 0) fill_bits<<<kBlocks, kThreads, 0, stream.get()>>>(zeros.data(), zeros.size(), 2);
+    if (layer.weight == Weight::u4)
+      fill_bits<<<kBlocks, kThreads, 0, stream.get()>>>(zeros.data(), zeros.size(), 2);
+    if (layer.weight == Weight::u4_float_zeros) {  // 1 to 8
+      auto* halves = reinterpret_cast<std::uint16_t*>(zeros.data());
+      const auto kernel =
+          layer.activations == Float::f16 ? fill_floats<Float::f16> : fill_floats<Float::bf16>;
+      kernel<<<kBlocks, kThreads, 0, stream.get()>>>(halves, 2 * zeros.size(), 1.0f, true, 2);
+    }
     auto* floats = reinterpret_cast<std::uint16_t*>(scales.data());
     auto* bytes8 = reinterpret_cast<std::uint8_t*>(scales.data());
     if (layer.weight == Weight::nvfp4)  // e5m3 from 1 to 16

@@ -18,7 +18,8 @@ thread_local std::string last_error;
 // The enumerators are the same numbers on both sides.
 static_assert(static_cast<int>(Weight::u4b8) == MPK_U4B8 && static_cast<int>(Weight::u4) == MPK_U4 &&
               static_cast<int>(Weight::u8b128) == MPK_U8B128 && static_cast<int>(Weight::e4m3) == MPK_E4M3 &&
-              static_cast<int>(Weight::nvfp4) == MPK_NVFP4 && static_cast<int>(Weight::mxfp4) == MPK_MXFP4);
+              static_cast<int>(Weight::nvfp4) == MPK_NVFP4 && static_cast<int>(Weight::mxfp4) == MPK_MXFP4 &&
+              static_cast<int>(Weight::u4_float_zeros) == MPK_U4_FLOAT_ZEROS);
 static_assert(static_cast<int>(Float::f16) == MPK_F16 && static_cast<int>(Float::bf16) == MPK_BF16);
 constexpr std::optional<Activation8> quantized(mpk_activations a) {
   if (a == MPK_ACTIVATIONS_16) return std::nullopt;
@@ -61,7 +62,8 @@ GemmPlan unwrap(const mpk_plan& plan) {
 }
 
 LayerShape shape_of(const mpk_layer& layer) {
-  require(layer.weight >= MPK_U4B8 && layer.weight <= MPK_MXFP4, "mpk_layer.weight is no enumerator");
+  require(layer.weight >= MPK_U4B8 && layer.weight <= MPK_U4_FLOAT_ZEROS,
+          "mpk_layer.weight is no enumerator");
   require(layer.activations == MPK_F16 || layer.activations == MPK_BF16,
           "mpk_layer.activations is no enumerator");
   require(layer.quantized >= MPK_ACTIVATIONS_16 && layer.quantized <= MPK_ACTIVATIONS_E4M3,
@@ -112,7 +114,7 @@ mpk_status mpk_gemm(const mpk_plan* plan, const mpk_buffers* buffers, void* stre
                     "mpk_buffers.row_scales: null or not 16-byte aligned");
     require_pointer(buffers->words, true, "mpk_buffers.words: null or not 16-byte aligned");
     require_pointer(buffers->scales, true, "mpk_buffers.scales: null or not 16-byte aligned");
-    require_pointer(buffers->zero_points, made.layer.weight == Weight::u4,
+    require_pointer(buffers->zero_points, zero_bits(made.layer.weight) > 0,
                     "mpk_buffers.zero_points: null or not 16-byte aligned");
     require_pointer(buffers->perm, made.layer.act_order, "mpk_buffers.perm: null or not 16-byte aligned");
     require_pointer(buffers->bias, false, "mpk_buffers.bias: not 16-byte aligned");

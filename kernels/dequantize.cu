@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     words[i] = args.words[(static_cast<std::int64_t>(tile) * kWarpSize + lane) * kWords + i];
 
   // Scales of columns 8 b + lane / 4, zero points of the same.
-  std::uint32_t pairs[4] = {}, zeros = 0;
+  std::uint32_t pairs[4] = {}, zeros[4] = {};
   if constexpr (scale_bytes(kWeight) == 1) {
     const auto* at =
         static_cast<const std::uint8_t*>(args.scales) + row * args.n + n0 + grouped_scale_position(lane, 0);
@@ -54,17 +54,18 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
     for (int j = 0; j < 4; ++j)
       pairs[j] = at[position(2 * j)] | static_cast<std::uint32_t>(at[position(2 * j + 1)]) << 16;
   }
-  if constexpr (kWeight == Weight::u4) zeros = args.zeros[row * (args.n / 8) + n0 / 8 + lane_place(lane).row];
+  if constexpr (zero_bits(kWeight) > 0) {
+    constexpr int kLaneWords = zero_bits(kWeight) / 4;  // of eight columns
+    const std::uint32_t* at =
+        args.zeros + row * (args.n * zero_bits(kWeight) / 32) + (n0 / 8 + lane_place(lane).row) * kLaneWords;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) zeros[j] = kLaneWords == 1 ? decode_zeros<kFloat>(*at, j) : at[j];
+  }
 
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
     std::uint32_t fragment[4];
-    if constexpr (kWeight == Weight::u4) {
-      const std::uint32_t zero = decode_zeros<kFloat>(zeros, j);
-      decode<kWeight, kFloat>(words, j, fragment, broadcast<0>(zero), broadcast<1>(zero));
-    } else {
-      decode<kWeight, kFloat>(words, j, fragment);
-    }
+    decode<kWeight, kFloat>(words, j, fragment, broadcast<0>(zeros[j]), broadcast<1>(zeros[j]));
     const float2 scale = to_floats<kFloat>(pairs[j]);
     const float global =
         kWeight == Weight::nvfp4 ? args.global_scale * (1.0f / kGlobalExcess<kWeight, kFloat>) : 1.0f;
@@ -104,6 +105,8 @@ auto kernel_for(const LayerShape& layer) {
       return kernel_for<Weight::nvfp4>(layer.activations);
     case Weight::mxfp4:
       return kernel_for<Weight::mxfp4>(layer.activations);
+    case Weight::u4_float_zeros:
+      return kernel_for<Weight::u4_float_zeros>(layer.activations);
     case Weight::u4b8:
       break;
   }

@@ -13,8 +13,10 @@
 //    Integers and e4m3 in groups: each weight is off by at most u |w| + e, so the sum is off by at most u S +
 //    e A, and what is summed has magnitudes of at most S' = (1 + u) S + e A. (Kernels that leave scales to
 //    the sums of a group do not round here, and see below.)
-//    One scale per column: exact and S' = S; the sums are then in units of |scale|, which changes no relative
-//    error.
+//    Integers with float zero points: code - zero point is rounded before that, by at most u of itself (what
+//    is smaller than the smallest normal number is exact), so the sum is off by (2 u + u^2) S + e A.
+//    One scale per column: exact and S' = S, or off by u S with float zero points; the sums are then in units
+//    of |scale|, which changes no relative error.
 //    nvfp4: exact, by its values: 2 times 4 significant bits, all of 2^-17 .. 21 in f16 and, with scales of
 //    2^-6 or 0, of 2^0 .. 2^19 in bf16. In units of the global scale.
 //    mxfp4: exact but for the scale byte 0, which decodes to 0 and means 2^-127: 6 * 2^-127 A.
@@ -48,8 +50,8 @@
 // 4. Output
 //    One scale per column, a global scale, the scale of a row: a float32 product each, 2^-24 of the value,
 //    counted as one more cut. So is the product with the global scale that a float32 weight has which the
-//    output is compared with. A bias: a float32 addition, 2^-24 of the sum. Then F: u |value| + e, with
-//    |value| <= |P + bias| + the errors so far.
+//    output is compared with; with float zero points its difference and its product. A bias: a float32
+//    addition, 2^-24 of the sum. Then F: u |value| + e, with |value| <= |P + bias| + the errors so far.
 //
 // A value that rounds beyond the largest number of F is infinite there. If |P + bias| + bound reaches that,
 // infinity is a correct output and so is the bound.
@@ -66,7 +68,8 @@ namespace mpk {
 /// Which of the roundings a product has.
 struct GemmRoundings {
   Float output = Float::f16;
-  bool weights = false;      ///< each weight is rounded
+  bool differences = false;  ///< code - zero point is rounded
+  bool weights = false;      ///< so is each weight
   double lost_weight = 0.0;  ///< what decoding may leave out of a weight
   int products = 0;          ///< of the finished sum, and with the global scale of what it is compared with
   std::optional<Activation8> activations8 = {};  ///< otherwise they have 16 bits
@@ -74,9 +77,10 @@ struct GemmRoundings {
 constexpr GemmRoundings roundings_of(Weight weight, Float activations, bool grouped) {
   return {
       .output = activations,
+      .differences = weight == Weight::u4_float_zeros,
       .weights = grouped && !is_fp4(weight),
       .lost_weight = weight == Weight::mxfp4 ? 6 * 0x1p-127 : 0.0,
-      .products = (grouped ? 0 : 1) + (weight == Weight::nvfp4 ? 2 : 0),
+      .products = (grouped ? 0 : 1) + (weight == Weight::nvfp4 || weight == Weight::u4_float_zeros ? 2 : 0),
   };
 }
 constexpr GemmRoundings roundings_of(Activation8 activations8, Float output, bool grouped) {
@@ -104,7 +108,8 @@ inline double gemm_error_bound(const GemmRoundings& roundings, K k, double produ
   const double u = f16 ? 0x1p-11 : 0x1p-8, e = f16 ? 0x1p-25 : 0x1p-134;
   const double infinity_from = f16 ? 65520.0 : (2.0 - 0x1p-8) * 0x1p127;
 
-  const double weights = (roundings.weights ? u * magnitude + e * sum_abs_activations : 0.0) +
+  const double off = (1.0 + (roundings.differences ? u : 0.0)) * (1.0 + (roundings.weights ? u : 0.0)) - 1.0;
+  const double weights = off * magnitude + (roundings.weights ? e * sum_abs_activations : 0.0) +
                          roundings.lost_weight * sum_abs_activations;
   const double summed = magnitude + weights;
 

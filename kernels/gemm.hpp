@@ -5,9 +5,9 @@
 //
 // Two families of kernels: mma.sync for compute capability 8.0 and newer, wgmma for 9.0. Roundings, all of
 // them (F is the type of the activations, f16 or bf16):
-//   weights   what a code stands for is exact in F. With groups the kernel multiplies it by the scale, one
-//             product per weight, rounded to F, or leaves that to the sums of a group (below). One scale per
-//             column: not scaled here.
+//   weights   what a code stands for is exact in F, but for u4fz: there code - zero point is rounded to F.
+//             With groups the kernel multiplies it by the scale, one product per weight, rounded to F, or
+//             leaves that to the sums of a group (below). One scale per column: not scaled here.
 //   products  activation * weight: exact in float32.
 //   sums      tensor cores, float32 accumulators, 16 products an instruction. What the tensor core does
 //   inside is
@@ -59,7 +59,9 @@ struct LayerShape {
   std::size_t num_scales() const {
     return static_cast<std::size_t>(groups()) * static_cast<std::size_t>(n.value);
   }
-  std::size_t num_zero_words() const { return weight == Weight::u4 ? num_scales() / 8 : 0; }
+  std::size_t num_zero_words() const {
+    return num_scales() * static_cast<std::size_t>(zero_bits(weight)) / 32;
+  }
 };
 
 /// Products of a column that are summed with FP8's precision, at most.
@@ -113,7 +115,7 @@ struct GemmBuffers {
   const float* row_scales = nullptr;  ///< (M); activations of 8 bits only
   const std::uint32_t* words = nullptr;
   const void* scales = nullptr;                ///< (groups, N), 16 bits each, or 8 (nvfp4, mxfp4)
-  const std::uint32_t* zero_points = nullptr;  ///< (groups, N / 8) words; u4 only
+  const std::uint32_t* zero_points = nullptr;  ///< (groups, N / 8) words; u4fz: (groups, N / 2)
   const std::int32_t* perm = nullptr;          ///< (K); act_order only
   const std::uint16_t* bias = nullptr;         ///< (N), or null
   float global_scale = 1.0f;                   ///< nvfp4 only

@@ -57,8 +57,8 @@ class GpuLinear {
   std::vector<std::uint16_t> multiply(const QuantizedRows& activations, M m,
                                       std::optional<GemmFamily> family = std::nullopt) const;
 
-  /// The weights as the kernels decode them: (K, N) row-major of layer.activations' type, rounded once; rows
-  /// as they are stored.
+  /// The weights as the kernels decode them: (K, N) row-major of layer.activations' type, rounded once (u4fz:
+  /// first code - zero point, then the product with the scale); rows as they are stored.
   std::vector<std::uint16_t> dequantize() const;
 
  private:

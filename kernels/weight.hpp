@@ -29,9 +29,10 @@ enum class Weight {
   e4m3,    ///< float * scale; the stored scale contains 2^8 (f16) or 2^120 (bf16), which decoding leaves out
   nvfp4,   ///< e2m1 * scale * global scale, an e5m3 scale per 16 rows
   mxfp4,   ///< e2m1 * scale, an e8m0 scale per 32 rows
+  u4_float_zeros,  ///< (code - zero point) * scale, zero points 16-bit floats per group
 };
-inline constexpr Weight kWeights[] = {Weight::u4b8, Weight::u4,    Weight::u8b128,
-                                      Weight::e4m3, Weight::nvfp4, Weight::mxfp4};
+inline constexpr Weight kWeights[] = {Weight::u4b8,  Weight::u4,    Weight::u8b128,        Weight::e4m3,
+                                      Weight::nvfp4, Weight::mxfp4, Weight::u4_float_zeros};
 
 constexpr MPK_HOST_DEVICE int bits_of(Weight w) {
   return w == Weight::u8b128 || w == Weight::e4m3 ? 8 : 4;
@@ -41,6 +42,10 @@ constexpr MPK_HOST_DEVICE bool is_fp4(Weight w) {
 }
 constexpr MPK_HOST_DEVICE int scale_bytes(Weight w) {
   return is_fp4(w) ? 1 : 2;
+}
+/// Of one stored zero point; 0: there are none.
+constexpr MPK_HOST_DEVICE int zero_bits(Weight w) {
+  return w == Weight::u4 ? 4 : w == Weight::u4_float_zeros ? 16 : 0;
 }
 constexpr const char* name_of(Weight w) {
   switch (w) {
@@ -56,11 +61,14 @@ constexpr const char* name_of(Weight w) {
       return "nvfp4";
     case Weight::mxfp4:
       return "mxfp4";
+    case Weight::u4_float_zeros:
+      return "u4fz";
   }
   return "?";
 }
 /// Floats of 4 bits are told apart by the rows that share a scale: 16 or 32.
-constexpr std::optional<Weight> weight_of(ScalarType type, int group_size) {
+constexpr std::optional<Weight> weight_of(ScalarType type, int group_size, bool float_zeros = false) {
+  if (float_zeros) return type == kU4 ? std::optional{Weight::u4_float_zeros} : std::nullopt;
   if (type == kU4B8) return Weight::u4b8;
   if (type == kU4) return Weight::u4;
   if (type == kU8B128) return Weight::u8b128;

@@ -22,11 +22,13 @@ constexpr MPK_HOST_DEVICE std::uint32_t twice(std::uint32_t half) {
 template <Float kFloat>
 inline constexpr std::uint32_t kOnes = kFloat == Float::f16 ? twice(0x6400) : twice(0x4300);  // 1024, 128
 
-template <Float kFloat>
-__device__ __forceinline__ void decode_u4b8(std::uint32_t x, std::uint32_t (&out)[4]) {
+/// Code - kBias, exact.
+template <Float kFloat, int kBias>
+__device__ __forceinline__ void decode_u4_less(std::uint32_t x, std::uint32_t (&out)[4]) {
   if constexpr (kFloat == Float::f16) {
-    constexpr std::uint32_t kZero = twice(0x6408);                                  // 1024 + 8
-    constexpr std::uint32_t kSixteenth = twice(0x2c00), kHighZero = twice(0xd480);  // 1/16, -(1024 / 16 + 8)
+    constexpr std::uint32_t kZero = twice(0x6400 + kBias);           // 1024 + kBias
+    constexpr std::uint32_t kSixteenth = twice(0x2c00);              // 1/16
+    constexpr std::uint32_t kHighZero = twice(0xd400 + 16 * kBias);  // -(1024 / 16 + kBias)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const std::uint32_t y = half ? x >> 8 : x;
@@ -34,7 +36,7 @@ __device__ __forceinline__ void decode_u4b8(std::uint32_t x, std::uint32_t (&out
       out[2 + half] = fma<kFloat>(and_or<0x00f000f0>(y, kOnes<kFloat>), kSixteenth, kHighZero);
     }
   } else {
-    constexpr std::uint32_t kZero = twice(0x4308);
+    constexpr std::uint32_t kZero = twice(0x4300 + kBias);
     out[0] = sub<kFloat>(and_or<0x000f000f>(x, kOnes<kFloat>), kZero);
     out[2] = sub<kFloat>(and_or<0x000f000f>(x >> 4, kOnes<kFloat>), kZero);
     out[1] = sub<kFloat>(and_or<0x000f000f>(x >> 8, kOnes<kFloat>), kZero);
@@ -49,6 +51,14 @@ __device__ __forceinline__ void decode_u4(std::uint32_t x, std::uint32_t low, st
   out[2] = sub<kFloat>(and_or<0x000f000f>(x >> 4, kOnes<kFloat>), low);
   out[1] = sub<kFloat>(and_or<0x000f000f>(x >> 8, kOnes<kFloat>), high);
   out[3] = sub<kFloat>(and_or<0x000f000f>(x >> 12, kOnes<kFloat>), high);
+}
+/// `low`, `high`: zero points, any floats: rounded once.
+template <Float kFloat>
+__device__ __forceinline__ void decode_u4_float_zeros(std::uint32_t x, std::uint32_t low, std::uint32_t high,
+                                                      std::uint32_t (&out)[4]) {
+  decode_u4_less<kFloat, 0>(x, out);
+  out[0] = sub<kFloat>(out[0], low), out[1] = sub<kFloat>(out[1], high);
+  out[2] = sub<kFloat>(out[2], low), out[3] = sub<kFloat>(out[3], high);
 }
 /// One word: bytes 0 and 2 (k), bytes 1 and 3 (k + 8) of one column.
 template <Float kFloat>
@@ -116,15 +126,17 @@ template <Weight kWeight, Float kFloat>
 inline constexpr float kGlobalExcess = kWeight == Weight::nvfp4&& kFloat == Float::bf16 ? 0x1p126f : 1.0f;
 
 /// Fragment `j` of 4 in a lane's words of one 16 x 64 tile, in memory order: columns 16 j + lane / 4 and 8
-/// more. Exact: what the scale is to be multiplied with. `low`, `high`: u4's 2^m + zero point of the two
-/// columns.
+/// more: what the scale is to be multiplied with; exact, but for u4_float_zeros. `low`, `high`: u4's 2^m +
+/// zero point of the two columns, or the floats that u4_float_zeros has.
 template <Weight kWeight, Float kFloat>
 __device__ __forceinline__ void decode(const std::uint32_t* words, int j, std::uint32_t (&out)[4],
                                        std::uint32_t low = 0, std::uint32_t high = 0) {
   if constexpr (kWeight == Weight::u4b8)
-    detail::decode_u4b8<kFloat>(words[j], out);
+    detail::decode_u4_less<kFloat, 8>(words[j], out);
   else if constexpr (kWeight == Weight::u4)
     detail::decode_u4<kFloat>(words[j], low, high, out);
+  else if constexpr (kWeight == Weight::u4_float_zeros)
+    detail::decode_u4_float_zeros<kFloat>(words[j], low, high, out);
   else if constexpr (is_fp4(kWeight)) {
     detail::decode_e2m1<kFloat>(words[j], out);
     if constexpr (kFloat == Float::bf16)  // or the products with scales would leave bf16 at its lower end

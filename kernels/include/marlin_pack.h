@@ -35,12 +35,13 @@ typedef enum {
 } mpk_activations;
 
 typedef enum {
-  MPK_U4B8 = 0,   /* (code - 8) * scale */
-  MPK_U4 = 1,     /* (code - zero point) * scale */
-  MPK_U8B128 = 2, /* (code - 128) * scale */
-  MPK_E4M3 = 3,   /* float * scale, which contains 2^8 (f16) or 2^120 (bf16) */
-  MPK_NVFP4 = 4,  /* e2m1 * scale * global scale, groups of 16 */
-  MPK_MXFP4 = 5   /* e2m1 * scale, groups of 32; activations bf16 or e4m3 */
+  MPK_U4B8 = 0,          /* (code - 8) * scale */
+  MPK_U4 = 1,            /* (code - zero point) * scale */
+  MPK_U8B128 = 2,        /* (code - 128) * scale */
+  MPK_E4M3 = 3,          /* float * scale, which contains 2^8 (f16) or 2^120 (bf16) */
+  MPK_NVFP4 = 4,         /* e2m1 * scale * global scale, groups of 16 */
+  MPK_MXFP4 = 5,         /* e2m1 * scale, groups of 32; activations bf16 or e4m3 */
+  MPK_U4_FLOAT_ZEROS = 6 /* (code - zero point) * scale, zero points of 16 bits like the scales */
 } mpk_weight;
 
 typedef struct {
@@ -65,7 +66,7 @@ typedef struct {
   const float* row_scales; /* (M); activations of 8 bits only */
   const uint32_t* words;
   const void* scales;          /* (groups, N), 16 bits each, or 8 (nvfp4, mxfp4) */
-  const uint32_t* zero_points; /* (groups, N / 8); u4 only */
+  const uint32_t* zero_points; /* (groups, N / 8), u4; (groups, N / 2), u4 with float zeros */
   const int32_t* perm;         /* (K); act_order only */
   const void* bias;            /* (N), or null */
   float global_scale;          /* nvfp4 only */

@@ -44,7 +44,8 @@ constexpr auto kVariants16 =
          more_variants_of<Weight::u8b128, Float::f16>(), variants_of<Weight::u8b128, Float::bf16>(),
          variants_of<Weight::e4m3, Float::f16>(), variants_of<Weight::e4m3, Float::bf16>(),
          variants_of<Weight::nvfp4, Float::f16>(), variants_of<Weight::nvfp4, Float::bf16>(),
-         variants_of<Weight::mxfp4, Float::bf16>());
+         variants_of<Weight::mxfp4, Float::bf16>(), variants_of<Weight::u4_float_zeros, Float::f16>(),
+         variants_of<Weight::u4_float_zeros, Float::bf16>());
 
 /// The whole table.
 const std::vector<MmaSyncVariant>& variants() {

@@ -28,9 +28,11 @@ struct Multiplier16 {
     const std::uint32_t scales_at = stage + T::kScalesAt * kChunkBytes +
                                     (warp_n * kTileN + grouped_scale_position(lane, 0)) * T::kScaleSize;
     const std::uint32_t zeros_at =
-        stage + T::kZerosAt * kChunkBytes + warp_n * (kTileN / 2) + lane_place(lane).row * 4;
+        stage + T::kZerosAt * kChunkBytes + warp_n * (kTileN * T::kZeroBits / 8) +
+        lane_place(lane).row * T::kZeroBits;  // eight columns' in T::kZeroBits bytes
     constexpr float kOne = kUnscaled<T::kWeight, T::kFloat>;
-    std::uint32_t scales[4], zeros = 0;  // of columns 16 j + lane / 4 and 8 more
+    std::uint32_t scales[4];  // of columns 16 j + lane / 4 and 8 more
+    std::uint32_t zeros[4];   // likewise, as decode() wants them
 #pragma unroll
     for (std::uint32_t& pair : scales) pair = round_to<T::kFloat>(kOne, kOne);
 #pragma unroll
@@ -44,7 +46,7 @@ struct Multiplier16 {
                                                      kChunkBytes));
       const int group = ((first_step + step) >> args.group_shift) - (first_step >> args.group_shift);
       if (args.grouped) load_scales(scales_at + group * (T::kScaleRow * kChunkBytes), scales);
-      if constexpr (T::kZeros) zeros = load_shared_word(zeros_at + group * (T::kZeroRow * kChunkBytes));
+      if constexpr (T::kZeroBits > 0) load_zeros(zeros_at + group * (T::kZeroRow * kChunkBytes), zeros);
       FragmentA a[T::kBlocksM];
 #pragma unroll
       for (int block = 0; block < T::kBlocksM; ++block)
@@ -54,12 +56,10 @@ struct Multiplier16 {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         std::uint32_t weight[4];
-        if constexpr (T::kZeros) {
-          const std::uint32_t zero = decode_zeros<T::kFloat>(zeros, j);
-          decode<T::kWeight, T::kFloat>(words, j, weight, broadcast<0>(zero), broadcast<1>(zero));
-        } else {
+        if constexpr (T::kZeroBits > 0)
+          decode<T::kWeight, T::kFloat>(words, j, weight, broadcast<0>(zeros[j]), broadcast<1>(zeros[j]));
+        else
           decode<T::kWeight, T::kFloat>(words, j, weight);
-        }
         scale<T::kFloat>(weight, broadcast<0>(scales[j]), broadcast<1>(scales[j]));
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
@@ -81,6 +81,15 @@ struct Multiplier16 {
       decode_scales<T::kWeight, T::kFloat>(bytes.y, scales[2], scales[3]);
     } else {
       set(scales, load_shared(from));
+    }
+  }
+  static __device__ __forceinline__ void load_zeros(std::uint32_t from, std::uint32_t (&zeros)[4]) {
+    if constexpr (T::kZeroBits == 4) {
+      const std::uint32_t word = load_shared_word(from);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) zeros[j] = decode_zeros<T::kFloat>(word, j);
+    } else {
+      set(zeros, load_shared(from));
     }
   }
 };

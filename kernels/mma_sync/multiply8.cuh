@@ -67,7 +67,8 @@ struct Multiplier8 {
             stage + activation_chunk<T::kActivationRow>(first_row + block * kMmaM, 2 * step + a_row.col) *
                         kChunkBytes);
       std::uint32_t zeros = 0;
-      if constexpr (T::kZeros) zeros = load_shared_word(zeros_at + group * (T::kZeroRow * kChunkBytes));
+      if constexpr (T::kZeroBits > 0)
+        zeros = load_shared_word(zeros_at + group * (T::kZeroRow * kChunkBytes));
 #pragma unroll
       for (int half = 0; half < kHalves; ++half) {
         std::uint32_t words[kLaneWords];
@@ -84,7 +85,7 @@ struct Multiplier8 {
           const int n_block = half * kBlocksPerTileA8 + j;
           FragmentB b;
           decode8<T::kWeight, T::kActivations8>(words, j, b.reg,
-                                                T::kZeros ? decode_zero8(zeros, n_block) : 0);
+                                                T::kZeroBits > 0 ? decode_zero8(zeros, n_block) : 0);
 #pragma unroll
           for (int block = 0; block < T::kBlocksM; ++block) mma8(part[block][n_block], a[block], b);
         }

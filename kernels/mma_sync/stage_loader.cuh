@@ -17,7 +17,7 @@ struct GemmArgs {
   const float* row_scales;       // (m); activations of 8 bits only
   const uint4* words;
   const std::byte* scales;    // (groups, n), permuted
-  const std::byte* zeros;     // (groups, n / 8) words
+  const std::byte* zeros;     // (groups, n) of T::kZeroBits
   const std::uint16_t* bias;  // (n), permuted like one scale per column, or null
   float global_scale;
   std::uint16_t* out;  // (m, n)
@@ -120,9 +120,9 @@ struct StageLoader {
     if (args.grouped)
       copy_groups<T::kScaleRow, T::kScaleChunks>(stage + T::kScalesAt * kChunkBytes, args.scales,
                                                  args.n * T::kScaleSize, thread);
-    if constexpr (T::kZeros)
-      copy_groups<T::kZeroRow, T::kZeroChunks>(stage + T::kZerosAt * kChunkBytes, args.zeros, args.n / 2,
-                                               thread - T::kScaleChunks);
+    if constexpr (T::kZeroBits > 0)
+      copy_groups<T::kZeroRow, T::kZeroChunks>(stage + T::kZerosAt * kChunkBytes, args.zeros,
+                                               args.n * T::kZeroBits / 8, thread - T::kScaleChunks);
   }
 
   /// The tile's columns of the groups that the stage touches, of a matrix with a row of `row_bytes` a group.

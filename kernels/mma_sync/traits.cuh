@@ -34,7 +34,7 @@ struct GemmTraits {
   static constexpr int kBlocksM = kTile.m / (kMmaM * kWarpsM);  ///< mma rows of a warp
   static_assert(kStepsPerWarp * kWarpsK == kSteps && kBlocksM * kMmaM * kWarpsM == kTile.m);
 
-  static constexpr bool kZeros = kWeight == Weight::u4;
+  static constexpr int kZeroBits = zero_bits(kWeight);
   static constexpr int kScaleSize = scale_bytes(kWeight);
   static constexpr int kMinGroupSize = kWeight == Weight::nvfp4 ? 16 : 32;
   static constexpr int kGroups = kTile.k / kMinGroupSize;  ///< of a stage, at most
@@ -44,11 +44,11 @@ struct GemmTraits {
   static constexpr int kTileChunks = kStepK * kTileN * kBits / 8 / kChunkBytes;    ///< a step's 64 columns
   static constexpr int kWeightRow = kWarpsN * kTileChunks;                         ///< of one step
   static constexpr int kScaleRow = kTile.n * kScaleSize / kChunkBytes;             ///< of one group
-  static constexpr int kZeroRow = kTile.n / 2 / kChunkBytes;                       ///< four bits a column
+  static constexpr int kZeroRow = kTile.n * kZeroBits / 8 / kChunkBytes;
   static constexpr int kActivationChunks = kTile.m * kActivationRow;
   static constexpr int kWeightChunks = kSteps * kWeightRow;
   static constexpr int kScaleChunks = kGroups * kScaleRow;
-  static constexpr int kZeroChunks = kZeros ? kGroups * kZeroRow : 0;
+  static constexpr int kZeroChunks = kGroups * kZeroRow;
   static constexpr int kWeightsAt = kActivationChunks, kScalesAt = kWeightsAt + kWeightChunks;
   static constexpr int kZerosAt = kScalesAt + kScaleChunks, kStageChunks = kZerosAt + kZeroChunks;
   static_assert(kActivationChunks % kThreads == 0 && kWeightChunks % kThreads == 0 &&

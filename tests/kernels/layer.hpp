@@ -41,10 +41,11 @@ struct PackedLayer {
   std::vector<std::byte> scales;  // permuted, as they are stored
   std::vector<std::uint32_t> zero_points;
   std::vector<std::int32_t> perm;
-  std::vector<std::uint16_t> bias;  // permuted
-  float global_scale = 1;           // as it is stored
-  std::vector<float> weights;       // (K, N) column-major, rows as the activations have them
-  std::vector<float> bias_values;   // (N)
+  std::vector<std::uint16_t> bias;     // permuted
+  float global_scale = 1;              // as it is stored
+  std::vector<float> weights;          // (K, N) column-major, rows as the activations have them
+  std::vector<std::uint16_t> decoded;  // the same, rounded as kernels do
+  std::vector<float> bias_values;      // (N)
 
   float weight(std::int64_t row, std::int64_t column) const {
     return weights[at(column * shape.k.value + row)];
@@ -125,6 +126,7 @@ inline float value_of(Weight weight, int code) {
     case Weight::u4b8:
       return static_cast<float>(code - 8);
     case Weight::u4:
+    case Weight::u4_float_zeros:
       return static_cast<float>(code);
     case Weight::u8b128:
       return static_cast<float>(code - 128);
@@ -209,6 +211,14 @@ inline int recode(int code, int zero) {
   return code >= zero ? code - zero : 15 - code;
 }
 
+/// A float zero point: multiples of 1/2, or anything around the codes.
+template <class Rng>
+std::uint16_t make_float_zero(Rng& rng, Float type, Numbers numbers) {
+  std::uniform_int_distribution<int> halves{0, 30};
+  std::uniform_real_distribution<float> wild{-2.0f, 17.0f};
+  return to_bits(numbers == Numbers::exact ? 0.5f * static_cast<float>(halves(rng)) : wild(rng), type);
+}
+
 template <class Rng>
 PackedLayer make_layer(Rng& rng, const LayerShape& shape, Numbers numbers, bool with_bias = false) {
   const std::int64_t k = shape.k.value, n = shape.n.value;
@@ -233,9 +243,9 @@ PackedLayer make_layer(Rng& rng, const LayerShape& shape, Numbers numbers, bool 
   }
 
   std::vector<Scale> scales(at(groups * n));
-  std::vector<int> zeros(scales.size(), 0);
+  std::vector<float> zeros(scales.size(), 0.0f);
   layer.scales.resize(scales.size() * (bytes ? 1 : 2));
-  if (shape.weight == Weight::u4) layer.zero_points.resize(scales.size() / 8);
+  layer.zero_points.resize(scales.size() * at(zero_bits(shape.weight)) / 32);
   std::uniform_int_distribution<int> any_zero{0, 15};
   for (std::int64_t group = 0; group < groups; ++group)
     for (std::int64_t col = 0; col < n; ++col) {
@@ -249,10 +259,19 @@ PackedLayer make_layer(Rng& rng, const LayerShape& shape, Numbers numbers, bool 
         layer.scales[at(group * n + column)] = static_cast<std::byte>(scale.bits);
       else
         std::memcpy(&layer.scales[at(2 * (group * n + column))], &scale.bits, 2);
-      if (shape.weight != Weight::u4) continue;
-      const int zero = zeros[at(group * n + col)] = any_zero(rng);
-      const auto put = shape.activations8 ? put_zero_point8 : put_zero_point;
-      put(layer.zero_points, shape.n, group, col, static_cast<std::uint32_t>(zero));
+      float& zero = zeros[at(group * n + col)];
+      if (shape.weight == Weight::u4) {
+        const int code = any_zero(rng);
+        zero = static_cast<float>(code);
+        const auto put = shape.activations8 ? put_zero_point8 : put_zero_point;
+        put(layer.zero_points, shape.n, group, col, static_cast<std::uint32_t>(code));
+      } else if (shape.weight == Weight::u4_float_zeros) {
+        const std::uint16_t bits = make_float_zero(rng, shape.activations, numbers);
+        zero = from_bits(bits, shape.activations);
+        const std::int64_t place_of_zero = group * n + grouped_position(col);  // one group, too
+        layer.zero_points[at(place_of_zero / 2)] |= static_cast<std::uint32_t>(bits)
+                                                    << (16 * (place_of_zero % 2));
+      }
     }
 
   float global = 1;
@@ -262,17 +281,22 @@ PackedLayer make_layer(Rng& rng, const LayerShape& shape, Numbers numbers, bool 
   }
   layer.words.resize(at(k * n * bits_of(shape.weight) / 32));
   layer.weights.resize(at(k * n));
+  layer.decoded.resize(layer.weights.size());
   for (std::int64_t col = 0; col < n; ++col)
     for (std::int64_t row = 0; row < k; ++row) {
       const std::int64_t stored = place[at(row)], group = stored / rows_per_group;
       const int code = make_code(rng, shape.weight, numbers);
-      const int zero = zeros[at(group * n + col)];
+      const float zero = zeros[at(group * n + col)];
       const bool recoded = shape.activations8 == Activation8::e4m3 && shape.weight != Weight::mxfp4;
-      const int stored_code = recoded ? recode(code, shape.weight == Weight::u4 ? zero : 8) : code;
+      const int stored_code =
+          recoded ? recode(code, shape.weight == Weight::u4 ? static_cast<int>(zero) : 8) : code;
       const auto put = shape.activations8 ? put_code8 : put_code;
       put(layer.words, bits_of(shape.weight), shape.n, stored, col, static_cast<std::uint32_t>(stored_code));
-      const float exact = value_of(shape.weight, code) - static_cast<float>(zero);
-      layer.weights[at(col * k + row)] = exact * scales[at(group * n + col)].value * global;
+      const float exact = value_of(shape.weight, code) - zero;
+      const float rounded = from_bits(to_bits(exact, shape.activations), shape.activations);
+      const float scale = scales[at(group * n + col)].value;
+      layer.weights[at(col * k + row)] = exact * scale * global;
+      layer.decoded[at(col * k + row)] = to_bits(rounded * scale * global, shape.activations);
     }
 
   if (with_bias) {
@@ -352,10 +376,19 @@ struct Kind {
   std::optional<Activation8> activations8 = {};
 };
 inline constexpr Kind kKinds[] = {
-    {Weight::u4b8, Float::f16},   {Weight::u4b8, Float::bf16},  {Weight::u4, Float::f16},
-    {Weight::u4, Float::bf16},    {Weight::u8b128, Float::f16}, {Weight::u8b128, Float::bf16},
-    {Weight::e4m3, Float::f16},   {Weight::e4m3, Float::bf16},  {Weight::nvfp4, Float::f16},
-    {Weight::nvfp4, Float::bf16}, {Weight::mxfp4, Float::bf16},
+    {Weight::u4b8, Float::f16},
+    {Weight::u4b8, Float::bf16},
+    {Weight::u4, Float::f16},
+    {Weight::u4, Float::bf16},
+    {Weight::u8b128, Float::f16},
+    {Weight::u8b128, Float::bf16},
+    {Weight::e4m3, Float::f16},
+    {Weight::e4m3, Float::bf16},
+    {Weight::nvfp4, Float::f16},
+    {Weight::nvfp4, Float::bf16},
+    {Weight::mxfp4, Float::bf16},
+    {Weight::u4_float_zeros, Float::f16},
+    {Weight::u4_float_zeros, Float::bf16},
 };
 /// The same for activations of 8 bits.
 inline std::vector<Kind> kinds8() {
@@ -367,6 +400,10 @@ inline std::vector<Kind> kinds8() {
       kinds.push_back({w, f, Activation8::e4m3});
   }
   return kinds;
+}
+/// All kinds have mma.sync kernels; these have faster ones on 9.0.
+inline bool in_wgmma(Weight weight) {
+  return weight != Weight::u4_float_zeros;
 }
 /// The group sizes of such layers; -1: one scale per column.
 inline std::vector<int> group_sizes(Weight weight) {

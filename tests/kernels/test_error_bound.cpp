@@ -34,6 +34,7 @@ double cut_sum(std::span<const double> addends, int bits = 24) {
 
 struct Data {
   std::vector<double> activations, codes, scales;  // scales: one per group of 32
+  std::vector<double> zeros;                       // likewise; empty: the codes have none
   double bias = 0;
 };
 
@@ -47,14 +48,17 @@ Outcome multiply(const Data& data, Float type, bool grouped, int products_per_bl
   std::vector<double> parts(at(splits), 0.0);
   std::vector<double> addends;
   const double column_scale = data.scales[0];
+  const bool float_zeros = !data.zeros.empty();
   for (std::int64_t k = 0; k < k_size; ++k) {
     const double scale = grouped ? data.scales[at(k / 32)] : column_scale;
-    const double a = data.activations[at(k)], exact = data.codes[at(k)] * scale;
+    const double difference = data.codes[at(k)] - (float_zeros ? data.zeros[at(k / 32)] : 0.0);
+    const double rounded = from_bits(to_bits(static_cast<float>(difference), type), type);
+    const double a = data.activations[at(k)], exact = difference * scale;
     product += a * exact;
     magnitude += std::abs(a * exact);
     sum_abs += std::abs(a);
     const double used =
-        grouped ? from_bits(to_bits(static_cast<float>(exact), type), type) : data.codes[at(k)];
+        grouped ? from_bits(to_bits(static_cast<float>(rounded * scale), type), type) : rounded;
     addends.push_back(a * used);
     if (static_cast<int>(addends.size()) < products_per_block && k + 1 < k_size) continue;
     double& part = parts[at(k / 16 % splits)];
@@ -68,8 +72,8 @@ Outcome multiply(const Data& data, Float type, bool grouped, int products_per_bl
   sum += static_cast<float>(data.bias);
   const double out = from_bits(to_bits(sum, type), type);
   return {std::abs(out - (product + data.bias)),
-          gemm_error_bound(roundings_of(Weight::u4b8, type, grouped), K{k_size}, product, magnitude, sum_abs,
-                           data.bias),
+          gemm_error_bound(roundings_of(float_zeros ? Weight::u4_float_zeros : Weight::u4b8, type, grouped),
+                           K{k_size}, product, magnitude, sum_abs, data.bias),
           magnitude};
 }
 
@@ -83,7 +87,8 @@ TEST_CASE("no rounding that the derivation admits leaves the bound", "[kernels]"
   std::mt19937 rng{mpk::test::seed()};
   std::normal_distribution<float> gauss;
   std::uniform_int_distribution<int> code{-8, 7};
-  double worst = 0;
+  std::uniform_real_distribution<float> zero{-9.0f, 8.0f};
+  double worst[2] = {};  // without and with float zero points
   for (int round = 0; round < 8; ++round) {
     Data data;
     for (int k = 0; k < k_size; ++k) {
@@ -93,16 +98,19 @@ TEST_CASE("no rounding that the derivation admits leaves the bound", "[kernels]"
       if (k % 32 == 0) {
         const float scale = same_sign ? std::abs(wild_value(rng)) / 64 : wild_value(rng);
         data.scales.push_back(from_bits(to_bits(scale, type), type));
+        if (round % 4 >= 2) data.zeros.push_back(from_bits(to_bits(zero(rng), type), type));
       }
     }
     if (round % 2 == 1) data.bias = from_bits(to_bits(gauss(rng), type), type);
     const Outcome outcome = multiply(data, type, grouped, per_block, splits);
     REQUIRE(outcome.error <= outcome.bound);
-    if (outcome.magnitude > 1.0 && data.bias == 0) worst = std::max(worst, outcome.bound / outcome.magnitude);
+    double& ratio = worst[data.zeros.empty() ? 0 : 1];
+    if (outcome.magnitude > 1.0 && data.bias == 0) ratio = std::max(ratio, outcome.bound / outcome.magnitude);
   }
   // Useful, too: three kinds of rounding, two of half an ulp and the third below a thousandth of the
   // magnitudes.
-  CHECK(worst < (type == Float::f16 ? 3e-3 : 1e-2));
+  CHECK(worst[0] < (type == Float::f16 ? 3e-3 : 1e-2));
+  CHECK(worst[1] < (type == Float::f16 ? 3.5e-3 : 1.4e-2));
 }
 
 namespace {
@@ -205,6 +213,11 @@ TEST_CASE("the bound sees what it should", "[kernels]") {
     REQUIRE(bound(Weight::u8b128, Float::bf16, false, 0.0, 1.0, 1.0) < 0x1p-17);
     REQUIRE(bound(Weight::nvfp4, Float::bf16, true, 0.0, 1.0, 1.0) < 0x1p-17);
     REQUIRE(bound(Weight::mxfp4, Float::bf16, true, 0.0, 1.0, 1.0) < 0x1p-17);
+  }
+  SECTION("float zero points add a rounding to every weight") {
+    REQUIRE(bound(Weight::u4_float_zeros, Float::bf16, true, 0.0, 1.0, 1.0) >= 0x1p-7);
+    REQUIRE(bound(Weight::u4_float_zeros, Float::bf16, false, 0.0, 1.0, 1.0) >= 0x1p-8);
+    REQUIRE(bound(Weight::u4_float_zeros, Float::bf16, false, 0.0, 1.0, 1.0) < 0x1.1p-8);
   }
   SECTION("tiny weights round to multiples of 2^-24") {
     REQUIRE(bound(Weight::u4b8, Float::f16, true, 0.0, 0.0, 1000.0) >= 1000.0 * 0x1p-25);

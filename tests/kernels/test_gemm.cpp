@@ -35,7 +35,7 @@ void check_layer(std::mt19937& rng, const PackedLayer& layer, std::initializer_l
   bool with_bias = false;
   for (const int m_size : rows) {
     const M m{m_size};
-    for (const GemmFamily family : families()) {
+    for (const GemmFamily family : families(shape.weight)) {
       const GemmPlan plan = plan_gemm(shape, m, gpu, family);
       CAPTURE(describe(plan), shape.group_size ? shape.group_size->value : -1, shape.k.value, shape.n.value,
               m_size, with_bias);
@@ -67,7 +67,7 @@ TEST_CASE("GPU: products stay within the bound, the same bits at every launch", 
 
 TEST_CASE("GPU: activations meet the rows of an act_order layer", "[kernels][gpu]") {
   if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
-  const Weight weight = GENERATE(Weight::u4b8, Weight::u4, Weight::u8b128);
+  const Weight weight = GENERATE(Weight::u4b8, Weight::u4, Weight::u8b128, Weight::u4_float_zeros);
   const Float activations = GENERATE(Float::f16, Float::bf16);
   const auto [k, group_size] = GENERATE(table<int, int>({{1056, 32}, {4224, 128}}));
   std::mt19937 rng{mpk::test::seed()};
@@ -98,7 +98,7 @@ TEST_CASE("GPU: any number of blocks gives the same whole numbers", "[kernels][g
         rounded(layer, m, gpu_reference(layer.weights, shape.k, shape.n, activations, m, shape.activations));
     DeviceLayer device{layer};
     device.set_activations(activations);
-    for (const GemmFamily family : families())
+    for (const GemmFamily family : families(shape.weight))
       for (const int sms : {1, 2, 5, 16, 132, 10000})
         for (const bool clusters : {false, true}) {
           if (clusters && (family != GemmFamily::wgmma || sms > 132)) continue;

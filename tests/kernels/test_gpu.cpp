@@ -112,9 +112,35 @@ TEST_CASE("GPU: dequantized weights are the rounded products, to the bit", "[ker
         std::vector<std::uint16_t> expected(at(std::int64_t{k} * n));
         for (std::int64_t row = 0; row < k; ++row)
           for (std::int64_t column = 0; column < n; ++column)
-            expected[at(row * n + column)] = to_bits(layer.weight(row, column), kind.activations);
+            expected[at(row * n + column)] = layer.decoded[at(column * k + row)];
         REQUIRE(differences(upload(layer).dequantize(), expected) == 0);
       }
+}
+
+TEST_CASE("GPU: the identity times a layer is its weights, rounded where they should be",
+          "[kernels][gpu][small][float_zeros]") {
+  NEED_GPU();
+  const Weight weight = GENERATE(Weight::u4, Weight::u4_float_zeros);
+  const Float type = GENERATE(Float::f16, Float::bf16);
+  const int rows = GENERATE(1, 16, 64, 144), n = GENERATE(64, 320);  // of the identity at a time
+  constexpr int kK = 384;
+  for (const int group_size : group_sizes(weight)) {
+    CAPTURE(name_of(weight), name_of(type), group_size, rows, n);
+    std::mt19937 rng{mpk::test::seed()};
+    const PackedLayer layer = make_layer(rng, layer_of({weight, type}, group_size, kK, n), Numbers::wild);
+    const GpuLinear linear = upload(layer);
+    const int first = std::uniform_int_distribution<int>{0, kK - rows}(rng);
+    std::vector<std::uint16_t> identity(at(std::int64_t{rows} * kK)), expected;
+    for (int row = 0; row < rows; ++row) {
+      identity[at(row * kK + first + row)] = to_bits(1.0f, type);
+      for (int column = 0; column < n; ++column)
+        expected.push_back(layer.decoded[at(column * kK + first + row)]);
+    }
+    for (const GemmFamily family : families(weight)) {
+      CAPTURE(name_of(family));
+      CHECK(differences(linear.multiply(identity, M{rows}, family), expected) == 0);
+    }
+  }
 }
 
 TEST_CASE("GPU: whole numbers multiply exactly", "[kernels][gpu][small]") {
@@ -132,7 +158,7 @@ TEST_CASE("GPU: whole numbers multiply exactly", "[kernels][gpu][small]") {
       const auto activations = small_activations(rng, m, layer.shape.k, kind.activations);
       const auto expected = rounded(layer, m, exact_product(layer, activations, m));
       const GpuLinear linear = upload(layer);
-      for (const GemmFamily family : families()) {
+      for (const GemmFamily family : families(kind.weight)) {
         CAPTURE(name_of(family));
         CHECK(differences(linear.multiply(activations, m, family), expected) == 0);
       }
@@ -152,7 +178,7 @@ TEST_CASE("GPU: K that is no multiple of a stage, down to one step", "[kernels][
       const auto activations = activations_with_outliers(rng, m, layer.shape.k, kind.activations);
       const GpuReference exact = exact_product(layer, activations, m);
       const GpuLinear linear = upload(layer);
-      for (const GemmFamily family : families()) {
+      for (const GemmFamily family : families(kind.weight)) {
         CAPTURE(name_of(family));
         const auto out = linear.multiply(activations, m, family);
         const Comparison result = compare(layer, activations, m, out, exact, false);
