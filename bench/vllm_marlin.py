@@ -63,11 +63,13 @@ def codes_of(qweight, k_size, n_size, bits):
     return qweight[k // 16, column] >> (bits * field).astype(np.uint32) & (2**bits - 1)
 
 
-def columns_of(groups, n_size):
-    """Where the scale of each column stands."""
-    n = np.arange(n_size)
-    if groups > 1:
-        return 64 * (n // 64) + 8 * (n % 8) + n % 64 // 8
+def grouped(n):
+    """Where the scale of column n stands if there are groups."""
+    return 64 * (n // 64) + 8 * (n % 8) + n % 64 // 8
+
+
+def single(n):
+    """Where it stands if there is one per column."""
     return 32 * (n // 32) + 8 * (n % 8 // 2) + 2 * (n % 32 // 8) + n % 2
 
 
@@ -87,7 +89,8 @@ def weights_of(scheme, parts):
     groups, n_size = scales.shape
     kind = scheme["type"]
     k_size = 16 * parts["qweight"][1].shape[0]
-    place = columns_of(groups, n_size)
+    n = np.arange(n_size)
+    place = grouped(n) if groups > 1 else single(n)
 
     def per_row(values):
         return np.repeat(values.astype(np.float64), k_size // groups, 0)
@@ -96,12 +99,11 @@ def weights_of(scheme, parts):
     if kind == "e4m3":
         return e4m3(codes) * per_row(floats(dtype, scales)[:, place]) * 2.0 ** -scheme["scale_exponent"]
     if kind == "u4" and parts["qzeros"][0] == "I32":
-        n = np.arange(n_size)
         j = n % 64 // 8
         words = parts["qzeros"][1][:, 8 * (n // 64) + n % 8]
         zeros = per_row(words >> (4 * (j // 2 + 4 * (j % 2))).astype(np.uint32) & 15)
     elif kind == "u4":
-        zeros = per_row(floats(*parts["qzeros"])[:, place])
+        zeros = per_row(floats(*parts["qzeros"])[:, grouped(n)])
     else:
         zeros = 2.0 ** (BITS[kind] - 1)
     return (codes - zeros) * per_row(floats(dtype, scales)[:, place])

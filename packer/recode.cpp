@@ -24,6 +24,18 @@ double rounding_error(float value, DType dtype) {
          std::abs(static_cast<double>(value));
 }
 
+/// Of scales and floating-point zero points in that dtype.
+double error_in(const MatrixFacts& facts, DType dtype) {
+  return dtype == DType::F16 ? facts.f16_error : dtype == DType::BF16 ? facts.bf16_error : 0;
+}
+
+float rounded(float value, DType dtype) {
+  if (is_representable(value, dtype)) return value;
+  std::byte bytes[4];
+  store_rounded(value, dtype, bytes);
+  return load_float(bytes, dtype);
+}
+
 bool stores_zeros(const Scheme& scheme) {
   return scheme.zero_points == ZeroPoints::integer;
 }
@@ -74,13 +86,16 @@ void widen(std::vector<Candidate>& candidates) {
     const auto to = [&](ScalarType type, const char* note) {
       Candidate next = from.then(20, note);
       next.scheme.type = type;
-      next.scheme.zero_points = type.bias == 0 ? ZeroPoints::integer : ZeroPoints::implied;
+      if (from.scheme.zero_points != ZeroPoints::floating)
+        next.scheme.zero_points = type.bias == 0 ? ZeroPoints::integer : ZeroPoints::implied;
       out.push_back(next);
     };
     const bool small = from.scheme.type.bits < 4;
     if (stores_zeros(from.scheme)) {
       if (small) to(kU4, "codes widened to 4 bits");
       to(kU8B128, "codes less their zero points widened to 8 bits");
+    } else if (from.scheme.zero_points == ZeroPoints::floating) {
+      if (small) to(kU4, "codes widened to 4 bits");
     } else if (from.scheme.zero_points == ZeroPoints::implied) {
       to(small ? kU4B8 : kU8B128, small ? "codes widened to 4 bits" : "codes widened to 8 bits");
     }
@@ -93,9 +108,7 @@ void change_scale_dtype(std::vector<Candidate>& candidates, const MatrixFacts& f
     if (now == DType::F8_E4M3 || now == DType::F8_E8M0) return;
     for (const DType dtype : {DType::F16, DType::BF16, DType::F32}) {
       if (dtype == now) continue;
-      const double error = dtype == DType::F16    ? facts.f16_error
-                           : dtype == DType::BF16 ? facts.bf16_error
-                                                  : 0;
+      const double error = error_in(facts, dtype);
       if (std::isinf(error)) continue;
       Candidate next = from.then(error == 0           ? 2
                                  : dtype == preferred ? 10
@@ -207,6 +220,11 @@ void MatrixFacts::add(const QuantizedMatrix& q) {
     f16_error = std::max(f16_error, rounding_error(scale, DType::F16));
     bf16_error = std::max(bf16_error, rounding_error(scale, DType::BF16));
   }
+  for (Eigen::Index i = 0; i < q.float_zeros.size(); ++i) {
+    const float zero = q.float_zeros.data()[i];
+    f16_error = std::max(f16_error, rounding_error(zero, DType::F16));
+    bf16_error = std::max(bf16_error, rounding_error(zero, DType::BF16));
+  }
   if (q.scheme.global_scale != GlobalScale::none) {
     const double exact = 1.0 / static_cast<double>(q.global_scale);
     reciprocal_error = std::max(
@@ -227,13 +245,19 @@ void MatrixFacts::add(const MatrixFacts& other) {
 
 std::string Route::exactness() const {
   return exact() ? "exact"
-                 : fmt::format("rescaled (scales off by at most {:.1e} of themselves)", scale_error);
+                 : fmt::format(
+                       "rescaled ({} off by at most {:.1e} of themselves)",
+                       to.scheme.zero_points == ZeroPoints::floating ? "scales and zero points" : "scales",
+                       scale_error);
 }
 
 std::variant<Route, std::string> find_route(const Geometry& from, const MatrixFacts& facts,
                                             std::span<const WeightFormat* const> rows,
                                             const RecodeOptions& options) {
   std::vector<Candidate> candidates{{from.scheme}};
+  // Floating-point zero points take the dtype of the scales, which may be less than they came in.
+  if (from.scheme.zero_points == ZeroPoints::floating)
+    candidates.front().scale_error = error_in(facts, from.scheme.scale_dtype);
   change_zeros(candidates, facts);
   if (options.widen) widen(candidates);
   change_scale_dtype(candidates, facts, options.preferred_scale_dtype);
@@ -244,6 +268,7 @@ std::variant<Route, std::string> find_route(const Geometry& from, const MatrixFa
     });
   if (options.activations)
     for (Candidate& candidate : candidates) candidate.scheme.activations = options.activations;
+  std::erase_if(candidates, [](const Candidate& c) { return std::isinf(c.scale_error); });
   split_groups(candidates, from.k);
   change_spelling(candidates, facts);
   std::ranges::stable_sort(candidates, {}, &Candidate::steps);
@@ -259,6 +284,7 @@ std::variant<Route, std::string> find_route(const Geometry& from, const MatrixFa
 
 bool needs_facts(int lowest_zero, const Scheme& from, std::span<const WeightFormat* const> rows) {
   if (std::ranges::any_of(rows, &WeightFormat::only_24)) return true;
+  if (from.zero_points == ZeroPoints::floating) return true;
   if (stores_zeros(from))
     return std::ranges::any_of(rows, [&](const WeightFormat* row) {
       return row->lowest_zero != lowest_zero || row->refusal(from, K{1 << 14}, N{1 << 14}).has_value();
@@ -301,21 +327,16 @@ QuantizedMatrix recode(const QuantizedMatrix& q, const Geometry& from, const Geo
              other <
              std::min<std::int64_t>(q.scales.rows(), ((group + 1) * new_rows + old_rows - 1) / old_rows);
              ++other)
-          if (q.scales(other, col) != q.scales(source, col) || old_zero(other, col) != old_zero(source, col))
+          if (q.scales(other, col) != q.scales(source, col) ||
+              old_zero(other, col) != old_zero(source, col) ||
+              (q.float_zeros.size() > 0 && q.float_zeros(other, col) != q.float_zeros(source, col)))
             fail(fmt::format("groups {} and {} of column {} differ and cannot be one", source, other,
                              q.first_column + col));
-      const float scale = q.scales(source, col);
-      float stored = scale;
-      if (!is_representable(scale, to.scheme.scale_dtype)) {
-        std::byte bytes[4];
-        store_rounded(scale, to.scheme.scale_dtype, bytes);
-        stored = load_float(bytes, to.scheme.scale_dtype);
-      }
-      out.scales(group, col) = stored;
+      out.scales(group, col) = rounded(q.scales(source, col), to.scheme.scale_dtype);
       if (stores_zeros(to.scheme))
         out.zero_points(group, col) = static_cast<std::int16_t>(old_zero(source, col));
       if (to.scheme.zero_points == ZeroPoints::floating)
-        out.float_zeros(group, col) = q.float_zeros(source, col);
+        out.float_zeros(group, col) = rounded(q.float_zeros(source, col), to.scheme.scale_dtype);
     }
 
   // Codes: as they are where the zero stays, else moved with it.

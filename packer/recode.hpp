@@ -15,9 +15,10 @@ namespace mpk {
 struct MatrixFacts {
   int lowest_zero = 1 << 15, highest_zero = -1;  ///< of stored integer zero points
   bool zeros_are_middle = false;                 ///< all of them 2^(bits-1)
-  double f16_error = 0, bf16_error = 0;          ///< largest relative error of a scale rounded to that dtype
-  double reciprocal_error = 0;                   ///< of the global scale's reciprocal, relative
-  bool is_24 = true;                             ///< no more than two of every four codes are not the zero
+  /// Largest relative error of a scale, or of a floating-point zero point, rounded to that dtype.
+  double f16_error = 0, bf16_error = 0;
+  double reciprocal_error = 0;  ///< of the global scale's reciprocal, relative
+  bool is_24 = true;            ///< no more than two of every four codes are not the zero
 
   void add(const QuantizedMatrix& q);
   /// Of another matrix of the same type.
@@ -37,7 +38,7 @@ struct RecodeOptions {
 struct Route {
   const WeightFormat* format;
   Geometry to;
-  double scale_error = 0;               ///< largest relative error of a scale; 0: exact
+  double scale_error = 0;               ///< largest relative error of a scale or float zero; 0: exact
   std::vector<std::string> notes = {};  ///< what is done to the numbers, in words
 
   bool exact() const { return scale_error == 0; }

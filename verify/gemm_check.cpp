@@ -36,14 +36,18 @@ std::optional<LayerShape> kernel_layer(const Scheme& scheme, K k, N n) {
   if (scheme.activations && *scheme.activations != DType::F16 && *scheme.activations != DType::BF16)
     return std::nullopt;
   const auto weight =
-      weight_of(scheme.type, scheme.group_size ? static_cast<int>(scheme.group_size->value) : -1);
+      weight_of(scheme.type, scheme.group_size ? static_cast<int>(scheme.group_size->value) : -1,
+                scheme.zero_points == ZeroPoints::floating);
   if (!weight) return std::nullopt;
-  const bool zeros = *weight == Weight::u4, global = *weight == Weight::nvfp4;
+  const bool global = *weight == Weight::nvfp4;
+  const ZeroPoints zeros = *weight == Weight::u4               ? ZeroPoints::integer
+                           : *weight == Weight::u4_float_zeros ? ZeroPoints::floating
+                                                               : ZeroPoints::implied;
   const DType scales = scheme.scale_dtype;
   const bool scales_fit = *weight == Weight::nvfp4   ? scales == DType::F8_E4M3
                           : *weight == Weight::mxfp4 ? scales == DType::F8_E8M0
                                                      : scales == DType::F16 || scales == DType::BF16;
-  if (!scales_fit || scheme.zero_points != (zeros ? ZeroPoints::integer : ZeroPoints::implied) ||
+  if (!scales_fit || scheme.zero_points != zeros ||
       scheme.global_scale != (global ? GlobalScale::multiplies : GlobalScale::none))
     return std::nullopt;
   return LayerShape{*weight, scheme.group_size, k, n, activation_type(scheme), scheme.act_order};
@@ -106,18 +110,26 @@ std::vector<std::uint16_t> emulate_kernel(const QuantizedMatrix& q,
   const std::vector<float> a = widen<float>(activations, type);
   const std::int64_t k = q.k().value, n = q.n().value;
   MatrixF weights;
-  if (column_scales || global_scale) {
+  if (column_scales || global_scale || roundings.differences) {
     QuantizedMatrix unscaled = q;
-    if (column_scales) unscaled.scales.setOnes();
+    if (column_scales || roundings.differences) unscaled.scales.setOnes();
     if (global_scale) unscaled.global_scale = 1;
     weights = dequantize(unscaled);
   } else {
     weights = dequantize(q);
   }
+  const auto group_of = [&](std::int64_t row) {
+    return q.scheme.act_order ? q.g_idx[static_cast<std::size_t>(row)] : row / q.scheme.rows_per_group(q.k());
+  };
   std::vector<std::uint16_t> output(static_cast<std::size_t>(m.value * n));
 #pragma omp parallel for schedule(static)
   for (std::int64_t col = 0; col < n; ++col) {
     float* w = weights.data() + col * k;
+    if (roundings.differences)
+      for (std::int64_t i = 0; i < k; ++i) {
+        w[i] = to_float(to_bits(w[i], type), type);
+        if (!column_scales) w[i] *= q.scales(group_of(i), col);
+      }
     if (roundings.weights)
       for (std::int64_t i = 0; i < k; ++i) w[i] = to_float(to_bits(w[i], type), type);
     for (std::int64_t row = 0; row < m.value; ++row) {

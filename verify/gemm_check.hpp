@@ -40,9 +40,10 @@ struct GemmCheck {
 GemmCheck check_product(std::span<const std::uint16_t> output, const Reference& reference,
                         std::span<const std::uint16_t> activations, const Scheme& scheme, K k, N n, M m);
 
-/// The kernel's arithmetic on the CPU, as kernels/gemm.hpp states it: with groups each weight is rounded
-/// after scaling, one scale per column and a global scale multiply the float32 sum. Schemes without
-/// kernel_layer have their weights summed as they are. (M, N) row-major of the scheme's activation_type.
+/// The kernel's arithmetic on the CPU, as kernels/gemm.hpp states it: a difference from a floating-point zero
+/// point is rounded, with groups each weight is rounded after scaling, one scale per column and a global
+/// scale multiply the float32 sum. Schemes without kernel_layer have their weights summed as they are. (M, N)
+/// row-major of the scheme's activation_type.
 std::vector<std::uint16_t> emulate_kernel(const QuantizedMatrix& q,
                                           std::span<const std::uint16_t> activations, M m);
 

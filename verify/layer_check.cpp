@@ -72,7 +72,7 @@ std::optional<GpuLinear> load_layer(const ManifestLayer& record, const PartViews
   LayerTensors tensors{.words = words, .scales = parts.at(row->scales).data};
   std::vector<std::uint32_t> zero_points;
   std::vector<std::int32_t> perm;
-  if (layer->weight == Weight::u4) zero_points = elements<std::uint32_t>(parts.at("qzeros"));
+  if (zero_bits(layer->weight) > 0) zero_points = elements<std::uint32_t>(parts.at("qzeros"));
   if (layer->act_order) perm = elements<std::int32_t>(parts.at("perm"));
   if (layer->weight == Weight::nvfp4) tensors.global_scale = elements<float>(parts.at("global_scale")).at(0);
   tensors.zero_points = zero_points;

@@ -116,7 +116,16 @@ void fill_byte_scales(QuantizedMatrix& q, const PartViews& parts, std::int64_t (
       q.scales(group, n) = value(scales[group * q.scales.cols() + column(n)]);
 }
 
+/// In the kernels' order of groups, even if there is one.
+void fill_float_zeros(QuantizedMatrix& q, const PartViews& parts) {
+  const Halves zeros(parts, "qzeros", q.float_zeros.size());
+  for (std::int64_t n = 0; n < q.float_zeros.cols(); ++n)
+    for (std::int64_t group = 0; group < q.float_zeros.rows(); ++group)
+      q.float_zeros(group, n) = half(zeros[group * q.float_zeros.cols() + grouped(n)], q.scheme.scale_dtype);
+}
+
 void fill_zeros(QuantizedMatrix& q, const PartViews& parts, bool a8) {
+  if (q.scheme.zero_points == ZeroPoints::floating) return fill_float_zeros(q, parts);
   if (q.scheme.zero_points != ZeroPoints::integer) return;
   const int bits = q.scheme.type.bits;
   const std::int64_t row_words = q.codes.cols() * bits / 32;

@@ -65,6 +65,12 @@ SyntheticLayer synthetic_layer(const WeightFormat& format, const Scheme& scheme,
     const auto steps = draw(i ^ (std::int64_t{1} << 40)) % static_cast<std::uint64_t>(scheme.type.max_code());
     q.zero_points.data()[i] = static_cast<std::int16_t>(1 + steps);  // every format has 1 .. 2^bits - 1
   }
+  for (std::int64_t i = 0; i < q.float_zeros.size(); ++i) {  // around the codes, -2 .. 17
+    std::byte bytes[4];
+    store_rounded(static_cast<float>(-2.0 + 19.0 * random_unit(draw(i ^ (std::int64_t{1} << 42)))),
+                  scheme.scale_dtype, bytes);
+    q.float_zeros.data()[i] = load_float(bytes, scheme.scale_dtype);
+  }
   // Rows dealt out to the groups: as many to each as if they were runs, none of them a run.
   const std::int64_t groups = q.scales.rows();
   for (std::size_t row = 0; row < q.g_idx.size(); ++row)

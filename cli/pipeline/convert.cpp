@@ -412,7 +412,8 @@ class Conversion {
       return;
     }
     const Geometry& to = layer.way->to;
-    const bool changes = to != from;
+    // Rounded float zero points do not show in the scheme.
+    const bool changes = to != from || !layer.way->exact();
     const QuantizedMatrix recoded = changes ? recode(columns, from, to) : QuantizedMatrix{};
     const QuantizedMatrix& matrix = changes ? recoded : columns;
     layer.way->format->write(matrix, to, out);

@@ -31,6 +31,8 @@ std::vector<Kind> kinds() {
       {"4-bit symmetric", u4b8},
       {"4-bit symmetric, BF16 scales", with(u4b8, [](Scheme& s) { s.scale_dtype = DType::BF16; })},
       {"4-bit asymmetric", with({kU4, group(128), DType::F16}, zeros)},
+      {"4-bit, floating-point zero points",
+       with({kU4, group(64), DType::F16}, [](Scheme& s) { s.zero_points = ZeroPoints::floating; })},
       {"4-bit symmetric, act-order", with(u4b8, [](Scheme& s) { s.act_order = true; })},
       {"3-bit symmetric", {symmetric_integer(3), group(128), DType::F16}},
       {"8-bit symmetric, per column", {kU8B128, std::nullopt, DType::F16}},

@@ -89,7 +89,13 @@ std::optional<std::string> refusal(const Scheme& scheme, K k, N n) {
         scheme.type == kE4M3 ? "F16, BF16 (times a power of two) or F8_E8M0" : "F8_E4M3 (NVFP4) or F8_E8M0",
         info(scheme.scale_dtype).name);
   if (*kind == Kind::integer) {
-    if (auto why = integer_refusal("marlin", scheme, k, n)) return why;
+    const bool float_zeros = scheme.zero_points == ZeroPoints::floating;
+    if (float_zeros && scheme.type != kU4)
+      return fmt::format("marlin has floating-point zero points with u4 codes, not with {}",
+                         name_of(scheme.type));
+    Scheme counted = scheme;  // in all else they are like integer ones
+    if (float_zeros) counted.zero_points = ZeroPoints::integer;
+    if (auto why = integer_refusal("marlin", counted, k, n)) return why;
     if (scheme.type.bits != 4 && scheme.type.bits != 8)
       return fmt::format("marlin has u4b8, u8b128, u4 and u8 codes, not {}", name_of(scheme.type));
   } else if (auto why = float_refusal(scheme, *kind)) {
@@ -117,11 +123,18 @@ std::vector<PartSpec> specs(const Scheme& scheme, K k, N n) {
     parts.push_back({kGlobal, DType::F32, {1}});
   }
   if (scheme.zero_points == ZeroPoints::integer) parts.push_back(qzeros_spec(scheme, k, n));
+  if (scheme.zero_points == ZeroPoints::floating)
+    parts.push_back({kZeros, scheme.scale_dtype, {scheme.groups(k).value, n.value}});
   if (scheme.act_order) {
     parts.push_back({kGroups, DType::I32, {k.value}});
     parts.push_back({kOrder, DType::I32, {k.value}});
   }
   return parts;
+}
+
+bool has_float_zeros(const PartViews& parts) {
+  return has_part(parts, kZeros) &&
+         (part_of(parts, kZeros).dtype == DType::F16 || part_of(parts, kZeros).dtype == DType::BF16);
 }
 
 /// The shapes of GPTQ and AWQ are others: with zero points their tensors have these names, too.
@@ -135,7 +148,8 @@ bool has_marlin_shapes(const PartViews& parts) {
                 zeros = matrix_extents(parts, kZeros);
   const std::int64_t per_column = codes.cols / scales.cols;
   return codes.cols % scales.cols == 0 && (per_column == 2 || per_column == 4) && scales.cols % kTileN == 0 &&
-         zeros.rows == scales.rows && zeros.cols * 16 == scales.cols * per_column;
+         zeros.rows == scales.rows &&
+         (has_float_zeros(parts) ? zeros.cols == scales.cols : zeros.cols * 16 == scales.cols * per_column);
 }
 
 std::optional<Geometry> recognize(const PartViews& parts, const Claims& claims) {
@@ -149,7 +163,7 @@ std::optional<Geometry> recognize(const PartViews& parts, const Claims& claims) 
   const bool bytes = scheme.scale_dtype == DType::U8 || scheme.scale_dtype == DType::F8_E8M0;
   if (zeros) {
     scheme.type = unsigned_integer(scheme.type.bits);
-    scheme.zero_points = ZeroPoints::integer;
+    scheme.zero_points = has_float_zeros(parts) ? ZeroPoints::floating : ZeroPoints::integer;
   }
   scheme.act_order = order;
   if (has_part(parts, kGlobal)) {
@@ -210,6 +224,12 @@ void write_order(const QuantizedMatrix& q, std::span<const std::int32_t> order, 
     store_word(part_of(out, kGroups).data, static_cast<std::int64_t>(i),
                static_cast<std::uint32_t>(q.g_idx[static_cast<std::size_t>(order[i])]));
   }
+}
+
+/// The kernel takes them off the codes, where it has scales of groups, too: in their order, whatever the
+/// number of groups.
+ScaleGrid float_zero_grid(const Geometry& whole) {
+  return ScaleGrid::rows(whole.n, ScaleOrder::grouped);
 }
 
 ScaleGrid scale_grid(const Geometry& whole, Kind kind) {
@@ -299,6 +319,11 @@ void read(const PartViews& parts, const Geometry& geometry, QuantizedMatrix& out
   if (scheme.zero_points == ZeroPoints::integer)
     read_qzeros(part_of(parts, kZeros).data, geometry, scheme.type.bits == 4 ? ZeroOrder::u4 : ZeroOrder::u8,
                 out);
+  if (scheme.zero_points == ZeroPoints::floating)
+    within(kZeros, [&] {
+      load_scales(part_of(parts, kZeros).data, scheme.scale_dtype, float_zero_grid(geometry), window,
+                  out.float_zeros);
+    });
 }
 
 void write(const QuantizedMatrix& q, const Geometry& geometry, const PartBuffers& out) {
@@ -319,6 +344,11 @@ void write(const QuantizedMatrix& q, const Geometry& geometry, const PartBuffers
   if (scheme.zero_points == ZeroPoints::integer)
     write_qzeros(q, geometry, scheme.type.bits == 4 ? ZeroOrder::u4 : ZeroOrder::u8,
                  part_of(out, kZeros).data);
+  if (scheme.zero_points == ZeroPoints::floating)
+    within(kZeros, [&] {
+      store_scales(q.float_zeros, scheme.scale_dtype, float_zero_grid(geometry), window,
+                   part_of(out, kZeros).data);
+    });
   if (scheme.act_order && window.first == 0) write_order(q, order, out);
 }
 

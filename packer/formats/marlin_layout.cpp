@@ -78,7 +78,7 @@ bool may_be_ours(const Claims& claims, std::string_view dialect, bool with_anony
 }
 
 void settle_type(Scheme& found, const Claims& claims) {
-  const bool stored_zeros = found.zero_points == ZeroPoints::integer;
+  const bool stored_zeros = found.zero_points != ZeroPoints::implied;
   const auto contradicts = [&](const std::string& claim) {
     throw Error{ErrorKind::bad_input,
                 fmt::format("the configuration says {}, the tensors say {}-bit codes {} zero points", claim,
@@ -169,7 +169,7 @@ nlohmann::json own_scheme_fields(const Scheme& scheme) {
           {"bits", scheme.type.bits},
           {"group_size", group_size_number(scheme)},
           {"scale_dtype", info(scheme.scale_dtype).name},
-          {"zero_points", scheme.zero_points == ZeroPoints::integer},
+          {"zero_points", scheme.zero_points != ZeroPoints::implied},
           {"act_order", scheme.act_order}};
 }
 

@@ -1,10 +1,14 @@
 // Conversions of whole checkpoints: there, proven, and back to the byte.
 
+#include <cstring>
 #include <fstream>
 #include <map>
+#include <random>
 
 #include "cli/pipeline/convert.hpp"
 #include "cli/pipeline/verify_artifact.hpp"
+#include "packer/format/float16.hpp"
+#include "packer/format/float_bits.hpp"
 #include "packer/io/checkpoint.hpp"
 #include "packer/io/checkpoint_writer.hpp"
 #include "tests/packer/random_matrix.hpp"
@@ -70,6 +74,49 @@ ConvertJob job(const std::filesystem::path& source, const std::filesystem::path&
   return job;
 }
 
+/// A checkpoint of one 4-bit HQQ layer whose zero points are stored in `zero_dtype`.
+std::filesystem::path write_hqq(const ScratchDir& dir, const QuantizedMatrix& q, DType zero_dtype) {
+  const std::int64_t k = q.k().value, n = q.n().value, groups = q.scales.rows(), size = k / groups;
+  const std::int64_t rows = n * groups, half = rows / 2;
+  const auto code = [&](std::int64_t row, std::int64_t i) {
+    return static_cast<unsigned>(q.codes(row % groups * size + i, row / groups));
+  };
+  Tensor codes{DType::U8, {half, size}, {}}, scales{q.scheme.scale_dtype, {rows, 1}, {}},
+      zeros{zero_dtype, {rows, 1}, {}}, shape{DType::I64, {2}, std::vector<std::byte>(16)};
+  for (std::int64_t row = 0; row < half; ++row)
+    for (std::int64_t i = 0; i < size; ++i)
+      codes.data.push_back(static_cast<std::byte>(code(row, i) << 4 | code(row + half, i)));
+  const auto append = [](Tensor& tensor, float value) {
+    std::byte bytes[4];
+    store_rounded(value, tensor.dtype, bytes);
+    tensor.data.insert(tensor.data.end(), bytes, bytes + bytes_of(tensor.dtype));
+  };
+  for (std::int64_t row = 0; row < rows; ++row) {
+    append(scales, q.scales(row % groups, row / groups));
+    append(zeros, q.float_zeros(row % groups, row / groups));
+  }
+  std::memcpy(shape.data.data(), &n, 8);
+  std::memcpy(shape.data.data() + 8, &k, 8);
+  const std::string module = "model.layers.0.mlp.up_proj.";
+  std::vector<TensorSpec> specs;
+  const std::vector<std::pair<std::string, const Tensor*>> tensors{{module + "W_q", &codes},
+                                                                   {module + "scale", &scales},
+                                                                   {module + "zero", &zeros},
+                                                                   {module + "shape", &shape}};
+  for (const auto& [name, tensor] : tensors) specs.push_back({name, tensor->dtype, tensor->shape});
+  const auto path = dir / "hqq";
+  std::filesystem::create_directory(path);
+  CheckpointWriter writer(path, specs, 1 << 30);
+  for (const auto& [name, tensor] : tensors) writer.write(name, tensor->view());
+  writer.finish();
+  std::ofstream{path / "config.json"} << nlohmann::json{
+      {"torch_dtype", "float16"},
+      {"quantization_config",
+       {{"quant_method", "hqq"},
+        {"quant_config", {{"weight_quant_params", {{"nbits", 4}, {"group_size", size}, {"axis", 1}}}}}}}};
+  return path;
+}
+
 Scheme zeros(ScalarType type) {
   Scheme scheme{type, GroupSize{128}, DType::F16};
   scheme.zero_points = ZeroPoints::integer;
@@ -124,6 +171,53 @@ TEST_CASE("zero points, act-order and small floats keep every bit on the way thr
     run_convert(job(source.dir / "marlin", source.dir / "back", {"origin"}));
     require_same_tensors(source.path, source.dir / "back");
   }
+}
+
+TEST_CASE("HQQ's float zero points go to marlin, exactly or with the largest error said", "[convert]") {
+  const DType zero_dtype = GENERATE(DType::F16, DType::F32);
+  const int group = GENERATE(64, 16, -1), k = GENERATE(128, 320);  // 320 is padded
+  if (group == 16 && zero_dtype == DType::F16) return;
+  CAPTURE(info(zero_dtype).name, group, k);
+  const ScratchDir dir;
+  Scheme scheme{kU4, group_size_from_number(group), DType::F16};
+  scheme.zero_points = ZeroPoints::floating;
+  QuantizedMatrix q = random_matrix(scheme, K{k}, N{128}, seed());
+  std::mt19937 random{seed()};
+  std::uniform_real_distribution<float> zero{0.5f, 14.5f}, scale{0.001f, 0.1f};
+  for (float& s : q.scales.reshaped()) s = f16_to_float(float_to_f16(scale(random)));
+  for (float& z : q.float_zeros.reshaped()) {
+    z = zero(random);
+    if (zero_dtype == DType::F16) z = f16_to_float(float_to_f16(z));
+  }
+  const auto source = write_hqq(dir, q, zero_dtype);
+  const auto convert = [&] { return run_convert(job(source, dir / "out", {"marlin"})); };
+  if (group == 16) {
+    CHECK(mentions(error_of(ErrorKind::unsupported, convert), "group_size"));
+    return;
+  }
+  const ConvertReport report = convert();
+  const ConvertedLayer& layer = report.artifacts.at(0).layers.at(0);
+  CHECK(layer.after.scheme.zero_points == ZeroPoints::floating);
+  CHECK(mentions(layer.exactness, zero_dtype == DType::F16 ? "exact" : "zero points off by at most"));
+  VerifyJob verify;
+  verify.artifact = dir / "out";
+  verify.device = Device::cpu;
+  const VerifyReport verdict = run_verify(verify);
+  CAPTURE(verdict.all_failures());
+  REQUIRE(verdict.passed());
+
+  const Checkpoint made = Checkpoint::open(dir / "out");
+  PartViews parts;
+  for (const char* suffix : {"qweight", "qzeros", "scales"})
+    parts.emplace(suffix, made.tensor(std::string{"model.layers.0.mlp.up_proj."} + suffix));
+  REQUIRE(parts.at("qzeros").dtype == DType::F16);
+  const QuantizedMatrix packed =
+      weight_format_named("marlin")->decode(parts, layer.after.scheme, layer.after.k, layer.after.n);
+  CHECK(packed.codes.topRows(k) == q.codes);
+  CHECK(packed.scales.topRows(q.scales.rows()) == q.scales);
+  const MatrixF expected = q.float_zeros.unaryExpr([](float z) { return f16_to_float(float_to_f16(z)); });
+  CHECK(packed.float_zeros.topRows(q.scales.rows()) == expected);
+  CHECK(dequantize(packed).bottomRows(layer.after.k.value - k).isZero(0));
 }
 
 TEST_CASE("layers that marlin has no size for are padded, and cropped on the way back", "[convert]") {

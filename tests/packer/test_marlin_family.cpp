@@ -31,6 +31,11 @@ Scheme zeros(ScalarType type, int group_size, DType scale_dtype = DType::F16) {
   scheme.zero_points = ZeroPoints::integer;
   return scheme;
 }
+Scheme float_zeros(int group_size, DType scale_dtype = DType::F16) {
+  Scheme scheme = plain(kU4, group_size, scale_dtype);
+  scheme.zero_points = ZeroPoints::floating;
+  return scheme;
+}
 Scheme scrambled(Scheme scheme) {
   scheme.act_order = true;
   return scheme;
@@ -54,6 +59,11 @@ const std::vector<Case> kAccepted = {
     {"marlin", zeros(kU4, -1), 128, 192},
     {"marlin", zeros(kU8, 64), 192, 128},
     {"marlin", zeros(kU8, -1, DType::BF16), 128, 64},
+    {"marlin", float_zeros(64), 256, 64},
+    {"marlin", float_zeros(32, DType::BF16), 64, 384},
+    {"marlin", float_zeros(128), 384, 256},
+    {"marlin", float_zeros(-1), 128, 192},
+    {"marlin", scrambled(float_zeros(64)), 384, 256},
     {"marlin", scrambled(plain(kU4B8, 32)), 384, 192},
     {"marlin", scrambled(zeros(kU4, 64)), 384, 256},
     {"marlin", scrambled(plain(kU8B128, 128, DType::BF16)), 512, 64},
@@ -219,10 +229,16 @@ TEST_CASE("what the Marlin rows cannot hold is refused with numbers", "[marlin]"
   };
   Scheme block = plain(kE4M3, 128);
   block.columns_per_scale = 128;
+  Scheme eight_bits = zeros(kU8, 64);
+  eight_bits.zero_points = ZeroPoints::floating;
   Scheme no_global = nvfp4();
   no_global.global_scale = GlobalScale::none;
   const std::vector<Refusal> refused = {
       {{"marlin", zeros(kU4, 16), 128, 64}, {"group_size", "16"}},
+      {{"marlin", float_zeros(16), 128, 64}, {"group_size", "16"}},
+      {{"marlin", eight_bits, 128, 64}, {"floating-point", "u8"}},
+      {{"marlin", float_zeros(64, DType::F32), 128, 64}, {"F32"}},
+      {{"marlin-a8", float_zeros(64), 128, 64}, {"floating-point"}},
       {{"marlin", plain(kE4M3, 64), 128, 64}, {"e4m3", "64"}},
       {{"marlin", block, 128, 128}, {"128"}},
       {{"marlin", plain(kE4M3, -1, DType::F32), 128, 128}, {"F32", "F16"}},
@@ -304,6 +320,13 @@ TEST_CASE("data that a Marlin row cannot hold exactly are refused, not rounded",
     QuantizedMatrix q = matrix("marlin", for_activations(nvfp4(), DType::BF16));
     q.scales(3, 9) = 0x1p-7f;
     CHECK(mentions(encode_error("marlin", q, ErrorKind::unsupported), "group 3, column 9"));
+  }
+  {
+    QuantizedMatrix q = matrix("marlin", float_zeros(128));
+    for (const float zero : {0x1.001p3f, std::numeric_limits<float>::quiet_NaN(), 65536.0f}) {
+      q.float_zeros(1, 77) = zero;
+      CHECK(mentions(encode_error("marlin", q, ErrorKind::bad_input), "group 1, column 77"));
+    }
   }
   {
     QuantizedMatrix q = matrix("marlin", zeros(kU4, 128));

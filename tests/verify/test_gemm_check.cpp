@@ -40,8 +40,16 @@ std::vector<Scheme> schemes() {
       all.push_back({.type = kU8B128, .group_size = group, .scale_dtype = scales});
       all.push_back(
           {.type = kU4, .group_size = group, .scale_dtype = scales, .zero_points = ZeroPoints::integer});
-      if (group)
+      all.push_back(
+          {.type = kU4, .group_size = group, .scale_dtype = scales, .zero_points = ZeroPoints::floating});
+      if (group) {
         all.push_back({.type = kU4B8, .group_size = group, .scale_dtype = scales, .act_order = true});
+        all.push_back({.type = kU4,
+                       .group_size = group,
+                       .scale_dtype = scales,
+                       .zero_points = ZeroPoints::floating,
+                       .act_order = true});
+      }
       if (!group || group->value == 128)
         all.push_back({.type = kE4M3, .group_size = group, .scale_dtype = scales});
     }
@@ -70,6 +78,28 @@ TEST_CASE("the kernel's own roundings stay inside the bound, and are not nothing
   }
 }
 
+TEST_CASE("emulated: a product with the identity is the weights with the kernel's roundings", "[verify]") {
+  const bool grouped = GENERATE(false, true);
+  Scheme scheme{.type = kU4, .group_size = {}, .zero_points = ZeroPoints::floating};
+  if (grouped) scheme.group_size = GroupSize{32};
+  Case c{scheme, K{64}, N{128}};
+  std::vector<std::uint16_t> identity(64 * 64);
+  for (std::size_t i = 0; i < 64; ++i) identity[i * 65] = to_bits(1.0f, Float::f16);
+  const auto output = emulate_kernel(c.q, identity, M{64});
+  const auto rounded = [](float value) { return to_float(to_bits(value, Float::f16), Float::f16); };
+  int otherwise = 0;  // than a weight that is rounded once
+  for (std::int64_t k = 0; k < 64; ++k)
+    for (std::int64_t n = 0; n < 128; ++n) {
+      const std::int64_t group = grouped ? k / 32 : 0;
+      const float difference = static_cast<float>(c.q.codes(k, n)) - c.q.float_zeros(group, n),
+                  scale = c.q.scales(group, n);
+      const float actual = to_float(output[static_cast<std::size_t>(k * 128 + n)], Float::f16);
+      REQUIRE(actual == rounded(rounded(difference) * scale));
+      if (actual != rounded(difference * scale)) ++otherwise;
+    }
+  REQUIRE(otherwise > 0);
+}
+
 TEST_CASE("bf16 where the scheme says so, f16 where it says nothing", "[verify]") {
   REQUIRE(activation_type({}) == Float::f16);
   REQUIRE(activation_type({.type = kU4B8, .group_size = {}, .scale_dtype = DType::BF16}) == Float::bf16);
@@ -85,7 +115,7 @@ TEST_CASE("bf16 where the scheme says so, f16 where it says nothing", "[verify]"
 TEST_CASE("what no kernel multiplies with is none", "[verify]") {
   const Scheme scheme = GENERATE(values<Scheme>({
       {.type = kU8, .group_size = {}, .zero_points = ZeroPoints::integer},
-      {.type = kU4, .group_size = {}, .zero_points = ZeroPoints::floating},
+      {.type = kU8, .group_size = {}, .zero_points = ZeroPoints::floating},
       {.type = kE4M3, .group_size = GroupSize{32}, .scale_dtype = DType::F8_E8M0},
       {.type = kE4M3, .group_size = {}, .scale_dtype = DType::F16, .scales_divide = true},
       {.type = kU4B8, .group_size = {}, .scale_dtype = DType::F32},

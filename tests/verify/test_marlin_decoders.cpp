@@ -31,6 +31,13 @@ std::vector<Scheme> schemes() {
                     if (int8) scheme.activations = DType::I8;
                   });
   for (const DType scales : {DType::F16, DType::BF16})
+    for (const std::int64_t group : {-1, 32, 64, 128})
+      for (const bool act_order : {false, true})
+        add(kU4, group, scales, [&](Scheme& scheme) {
+          scheme.zero_points = ZeroPoints::floating;
+          scheme.act_order = act_order;
+        });
+  for (const DType scales : {DType::F16, DType::BF16})
     for (const std::int64_t group : {-1, 128}) add(kE4M3, group, scales, nothing);
   for (const auto activations :
        {std::optional<DType>{}, std::optional{DType::F16}, std::optional{DType::BF16}})
@@ -66,6 +73,7 @@ TEST_CASE("packer and second decoder agree on the whole Marlin family", "[verify
       CHECK(packer.codes == second.codes);
       CHECK(packer.scales == second.scales);
       CHECK(packer.zero_points == second.zero_points);
+      CHECK(packer.float_zeros == second.float_zeros);
       CHECK(packer.g_idx == second.g_idx);
       CHECK(packer.global_scale == second.global_scale);
       const CheckedLayer checked = check_layer(layer.record, parts, {false, {M{1}, M{5}}, 3});
