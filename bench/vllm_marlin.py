@@ -155,12 +155,12 @@ def check(options):
         parts = {part: tensors[f"{module}.{part}"] for part in ("qweight", "scales", "qzeros") if f"{module}.{part}" in tensors}
         scheme = config["overrides"].get(module, config)
         kind, dtype = scheme["type"], parts["scales"][0]
-        if kind not in TYPE_ID or scheme["act_order"] or dtype not in TOLERANCE:
+        float_zeros = "qzeros" in parts and parts["qzeros"][0] != "I32"
+        if kind not in TYPE_ID or scheme["act_order"] or dtype not in TOLERANCE or (float_zeros and (dtype, scheme["group_size"]) != ("F16", 64)):
             skipped.append(module)
             continue
         weights = torch.from_numpy(weights_of(scheme, parts)).cuda()
         k, n = weights.shape
-        float_zeros = "qzeros" in parts and parts["qzeros"][0] != "I32"
         a = torch.randn(options.rows[0], k, device="cuda").to(torch.float16 if dtype == "F16" else torch.bfloat16)
         exact = a.double() @ weights
         zeros = on_gpu(*parts["qzeros"]) if "qzeros" in parts else None
