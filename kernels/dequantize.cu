@@ -65,15 +65,16 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
 #pragma unroll
   for (int j = 0; j < 4; ++j) {
     std::uint32_t fragment[4];
-    decode<kWeight, kFloat>(words, j, fragment, broadcast<0>(zeros[j]), broadcast<1>(zeros[j]));
+    decode<kWeight, kFloat>(words, j, fragment, zeros[j]);
     const float2 scale = to_floats<kFloat>(pairs[j]);
-    const float global =
-        kWeight == Weight::nvfp4 ? args.global_scale * (1.0f / kGlobalExcess<kWeight, kFloat>) : 1.0f;
+    // In an order in which nothing leaves the range of a float.
+    const float before = kWeight == Weight::nvfp4 ? 1.0f : kLeftOut<kWeight, kFloat>;
+    const float after = kWeight == Weight::nvfp4 ? args.global_scale * kLeftOut<kWeight, kFloat> : 1.0f;
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
       const float2 exact = to_floats<kFloat>(fragment[r]);
       const float s = r % 2 ? scale.y : scale.x;
-      const std::uint32_t out = round_to<kFloat>(exact.x * s * global, exact.y * s * global);
+      const std::uint32_t out = round_to<kFloat>(exact.x * before * s * after, exact.y * before * s * after);
       const int column = 16 * j + 8 * (r % 2) + b_element(lane, 0, 0).col, k = b_element(lane, r / 2, 0).row;
       tiles[warp][k][column] = static_cast<std::uint16_t>(out);
       tiles[warp][k + 1][column] = static_cast<std::uint16_t>(out >> 16);

@@ -19,7 +19,9 @@
 //    of |scale|, which changes no relative error.
 //    nvfp4: exact, by its values: 2 times 4 significant bits, all of 2^-17 .. 21 in f16 and, with scales of
 //    2^-6 or 0, of 2^0 .. 2^19 in bf16. In units of the global scale.
-//    mxfp4: exact but for the scale byte 0, which decodes to 0 and means 2^-127: 6 * 2^-127 A.
+//    mxfp4: products are made 2^-63 too small, where bf16 has multiples of 2^-133: exact for scales from
+//    2^-69 to 2^64; off by at most 2^-71 below, and the scale byte 0, which means 2^-127, decodes to 0: 2^-70
+//    A.
 //
 // 2. Sums
 //    One mma adds 16 exact products to an accumulator, inside the chip in blocks of products, each together
@@ -34,7 +36,9 @@
 //    multiply-add (2^-24) there. The magnitude summed so far grows by the errors themselves: n cut / (1 - n
 //    cut) of S' in all.
 //    In f16 nothing underflows: every addend is a multiple of 2^-48. In bf16 each of the K products, n cuts
-//    and K additions may lose what is smaller than the smallest normal float32: (n + 2 K) 2^-126.
+//    and K additions may lose what is smaller than the smallest normal float32: (n + 2 K) 2^-126; with FP4
+//    weights, whose sums are 2^63 too small (nvfp4: 2^56, in units of a global scale of at most 2^7), 2^63
+//    times as much.
 //
 // 3. Activations of 8 bits, with the scale r of their row: P = r sum a8 * w, S and A likewise
 //    Weights are exact in the 8-bit type; what e8m0 scales, 16-bit scales and r multiply are sums.
@@ -68,10 +72,11 @@ namespace mpk {
 /// Which of the roundings a product has.
 struct GemmRoundings {
   Float output = Float::f16;
-  bool differences = false;  ///< code - zero point is rounded
-  bool weights = false;      ///< so is each weight
-  double lost_weight = 0.0;  ///< what decoding may leave out of a weight
-  int products = 0;          ///< of the finished sum, and with the global scale of what it is compared with
+  bool differences = false;    ///< code - zero point is rounded
+  bool weights = false;        ///< so is each weight
+  double lost_weight = 0.0;    ///< what decoding may leave out of a weight
+  double lost_sum = 0x1p-126;  ///< what an addition may lose, where small numbers are
+  int products = 0;            ///< of the finished sum, and with the global scale of what it is compared with
   std::optional<Activation8> activations8 = {};  ///< otherwise they have 16 bits
 };
 constexpr GemmRoundings roundings_of(Weight weight, Float activations, bool grouped) {
@@ -79,7 +84,8 @@ constexpr GemmRoundings roundings_of(Weight weight, Float activations, bool grou
       .output = activations,
       .differences = weight == Weight::u4_float_zeros,
       .weights = grouped && !is_fp4(weight),
-      .lost_weight = weight == Weight::mxfp4 ? 6 * 0x1p-127 : 0.0,
+      .lost_weight = weight == Weight::mxfp4 ? 0x1p-70 : 0.0,
+      .lost_sum = is_fp4(weight) ? 0x1p-63 : 0x1p-126,
       .products = (grouped ? 0 : 1) + (weight == Weight::nvfp4 || weight == Weight::u4_float_zeros ? 2 : 0),
   };
 }
@@ -116,7 +122,7 @@ inline double gemm_error_bound(const GemmRoundings& roundings, K k, double produ
   const double cuts = relative_sum_error(roundings, k);
   if (!(cuts < 1.0)) return kInfinity;
   const auto rows = static_cast<double>(k.value);
-  double underflow = (24.0 * std::ceil(rows / 16) + 2.0 * rows) * 0x1p-126;
+  double underflow = (24.0 * std::ceil(rows / 16) + 2.0 * rows) * roundings.lost_sum;
   if (roundings.activations8)
     underflow *= 1.0 + 0x1p9 * sum_abs_activations;
   else if (f16)

@@ -24,7 +24,7 @@ struct GemmFamilyRow {
 extern const GemmFamilyRow kMmaSyncFamily, kWgmmaFamily;
 
 /// GpuTraits::clusters of the current GPU; zeros where wgmma does not run.
-std::array<int, GpuTraits::kMaxCluster + 1> max_clusters();
+decltype(GpuTraits::clusters) max_clusters();
 
 /// What all kernels want of a layer: whole tiles, groups that divide K, a group size of the weight's kind.
 std::string common_refusal(const LayerShape& layer);

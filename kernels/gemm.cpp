@@ -127,7 +127,7 @@ GpuTraits current_gpu_traits() {
   MPK_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
   MPK_CUDA(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device));
   return {10 * major + minor, sms,
-          kWgmmaFamily.runs_on(10 * major + minor) ? max_clusters() : GpuTraits{}.clusters};
+          kWgmmaFamily.runs_on(10 * major + minor) ? max_clusters() : decltype(GpuTraits::clusters){}};
 }
 
 void gemm(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) {

@@ -71,9 +71,10 @@ inline constexpr int kChain8 = 128;
 struct GpuTraits {
   int capability = 0;  ///< 90 for 9.0
   int num_sms = 0;
-  /// How many clusters of so many blocks, one block a multiprocessor, run at the same time; 0 where unknown.
-  static constexpr int kMaxCluster = 8;
-  std::array<int, kMaxCluster + 1> clusters{};
+  static constexpr int kMaxCluster = 8, kMaxBlocksPerSm = 2;
+  /// How many clusters of so many blocks run at the same time; 0 where unknown.
+  using Clusters = std::array<int, kMaxCluster + 1>;
+  std::array<Clusters, kMaxBlocksPerSm> clusters{};  ///< where a multiprocessor holds one block, where two
 };
 
 enum class GemmFamily { mma_sync, wgmma };

@@ -28,7 +28,7 @@ enum class Weight {
   u8b128,  ///< (code - 128) * scale
   e4m3,    ///< float * scale; the stored scale contains 2^8 (f16) or 2^120 (bf16), which decoding leaves out
   nvfp4,   ///< e2m1 * scale * global scale, an e5m3 scale per 16 rows
-  mxfp4,   ///< e2m1 * scale, an e8m0 scale per 32 rows
+  mxfp4,   ///< e2m1 * scale, an e8m0 scale, up to 2^64, per 32 rows
   u4_float_zeros,  ///< (code - zero point) * scale, zero points 16-bit floats per group
 };
 inline constexpr Weight kWeights[] = {Weight::u4b8,  Weight::u4,    Weight::u8b128,        Weight::e4m3,

@@ -5,12 +5,13 @@
 
 namespace mpk {
 
-/// All threads of all blocks of the cluster meet here; what they wrote before is seen by all after.
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
-          : "memory");
+/// All threads of all blocks of the cluster that have not ended meet: what they wrote before they arrived is
+/// seen by all who have waited.
+__device__ __forceinline__ void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void cluster_wait() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
 /// Four floats from where `shared` stands in block `block` of the cluster.

@@ -43,19 +43,20 @@ __device__ __forceinline__ void decode_u4_less(std::uint32_t x, std::uint32_t (&
     out[3] = sub<kFloat>(and_or<0x000f000f>(x >> 12, kOnes<kFloat>), kZero);
   }
 }
-/// `low`, `high`: 2^m + zero point of columns n and n + 8.
+/// `zeros`: 2^m + zero point of columns n and n + 8.
 template <Float kFloat>
-__device__ __forceinline__ void decode_u4(std::uint32_t x, std::uint32_t low, std::uint32_t high,
-                                          std::uint32_t (&out)[4]) {
+__device__ __forceinline__ void decode_u4(std::uint32_t x, std::uint32_t zeros, std::uint32_t (&out)[4]) {
+  const std::uint32_t low = broadcast<0>(zeros), high = broadcast<1>(zeros);
   out[0] = sub<kFloat>(and_or<0x000f000f>(x, kOnes<kFloat>), low);
   out[2] = sub<kFloat>(and_or<0x000f000f>(x >> 4, kOnes<kFloat>), low);
   out[1] = sub<kFloat>(and_or<0x000f000f>(x >> 8, kOnes<kFloat>), high);
   out[3] = sub<kFloat>(and_or<0x000f000f>(x >> 12, kOnes<kFloat>), high);
 }
-/// `low`, `high`: zero points, any floats: rounded once.
+/// `zeros`: any floats; rounded once.
 template <Float kFloat>
-__device__ __forceinline__ void decode_u4_float_zeros(std::uint32_t x, std::uint32_t low, std::uint32_t high,
+__device__ __forceinline__ void decode_u4_float_zeros(std::uint32_t x, std::uint32_t zeros,
                                                       std::uint32_t (&out)[4]) {
+  const std::uint32_t low = broadcast<0>(zeros), high = broadcast<1>(zeros);
   decode_u4_less<kFloat, 0>(x, out);
   out[0] = sub<kFloat>(out[0], low), out[1] = sub<kFloat>(out[1], high);
   out[2] = sub<kFloat>(out[2], low), out[3] = sub<kFloat>(out[3], high);
@@ -87,28 +88,41 @@ __device__ __forceinline__ void decode_e4m3(std::uint32_t x, std::uint32_t& k, s
   k8 = stretch<0x7f007f00, kShift>(x);
   k = stretch<0x7f007f00, kShift>(x << 8);
 }
+/// Leaves out 2^14 in f16, 2^126 in bf16.
 template <Float kFloat>
 __device__ __forceinline__ void decode_e2m1(std::uint32_t x, std::uint32_t (&out)[4]) {
-  constexpr int kShift = kFloat == Float::f16 ? 3 : 6;
-  out[3] = stretch<0x70007000, kShift>(x);
-  out[1] = stretch<0x70007000, kShift>(x << 4);
-  out[2] = stretch<0x70007000, kShift>(x << 8);
-  out[0] = stretch<0x70007000, kShift>(x << 12);
+  if constexpr (kFloat == Float::f16) {
+    // Sign, exponent and mantissa end in the upper byte of a half: four codes become bytes together.
+    const std::uint32_t odd = and_or<0x80808080>(x, x >> 3 & 0x0e0e0e0e);
+    const std::uint32_t even = and_or<0x80808080>(x << 4, x << 1 & 0x0e0e0e0e);
+    out[0] = __byte_perm(even, 0, 0x2404), out[1] = even & 0xff00ff00;
+    out[2] = __byte_perm(odd, 0, 0x2404), out[3] = odd & 0xff00ff00;
+  } else {
+    // Signs and magnitudes of two codes are brought six bits apart together, as a bf16 has them.
+    const std::uint32_t high = and_or<0x88008800>(x, x >> 6 & 0x01dc01dc);
+    const std::uint32_t low = and_or<0x00770077>(x, (x & 0x00880088) << 6);
+    out[0] = low << 6 & 0x81c081c0, out[2] = low << 2 & 0x81c081c0;
+    out[1] = high << 4 & 0x81c081c0, out[3] = high & 0x81c081c0;
+  }
 }
 
 }  // namespace detail
 
 /// Four scale bytes to the 16-bit floats of columns (0, 1) and (2, 3): the order they are stored in brings
-/// each pair into two halves of the word.
+/// each pair into two halves of the word. In bf16 2^63 too large: products with weights that lack 2^126 then
+/// lie in the middle of its range.
 template <Weight kWeight, Float kFloat>
 __device__ __forceinline__ void decode_scales(std::uint32_t x, std::uint32_t& low, std::uint32_t& high) {
-  const std::uint32_t even = x & 0x00ff00ff, odd = x >> 8 & 0x00ff00ff;
   if constexpr (kWeight == Weight::mxfp4 || kFloat == Float::f16) {
-    low = even << 7, high = odd << 7;  // the byte is exponent, or exponent and mantissa, of the float
+    low = x << 7 & 0x7f807f80,
+    high = x >> 1 & 0x7f807f80;  // exponent, or exponent and mantissa, of the float
   } else {
-    // e5m3 in bf16: the exponent's top bit, and four places further down the rest of it.
-    low = (even & 0x00800080) << 7 | (even & 0x007f007f) << 4;
-    high = (odd & 0x00800080) << 7 | (odd & 0x007f007f) << 4;
+    low = x << 4 & 0x0ff00ff0, high = x >> 4 & 0x0ff00ff0;  // the same, but for a factor of 2^112
+    low = mul<kFloat>(low, detail::twice(0x7780)), high = mul<kFloat>(high, detail::twice(0x7780));
+  }
+  if constexpr (kFloat == Float::bf16) {
+    constexpr std::uint32_t kLift = detail::twice(0x5f00);  // 2^63
+    low = mul<kFloat>(low, kLift), high = mul<kFloat>(high, kLift);
   }
 }
 /// Zero points of eight columns, as a word holds them, to 2^m + zero point of columns (2 j, 2 j + 1).
@@ -121,28 +135,29 @@ __device__ __forceinline__ std::uint32_t decode_zeros(std::uint32_t x, int j) {
 /// then too large by as much.
 template <Weight kWeight, Float kFloat>
 inline constexpr float kUnscaled = kWeight == Weight::e4m3&& kFloat == Float::bf16 ? 0x1p120f : 1.0f;
-/// What the stored global scale still contains although decode() has applied it.
+/// What sums of products with a code's decode() and its scale are still to be multiplied with, beside the
+/// stored global scale, which contains the 2^126 that decode() leaves out (or f16's 2^14).
 template <Weight kWeight, Float kFloat>
-inline constexpr float kGlobalExcess = kWeight == Weight::nvfp4&& kFloat == Float::bf16 ? 0x1p126f : 1.0f;
+inline constexpr float kLeftOut = kFloat == Float::f16       ? 1.0f
+                                  : kWeight == Weight::nvfp4 ? 0x1p-63f
+                                  : kWeight == Weight::mxfp4 ? 0x1p63f
+                                                             : 1.0f;
 
 /// Fragment `j` of 4 in a lane's words of one 16 x 64 tile, in memory order: columns 16 j + lane / 4 and 8
-/// more: what the scale is to be multiplied with; exact, but for u4_float_zeros. `low`, `high`: u4's 2^m +
-/// zero point of the two columns, or the floats that u4_float_zeros has.
+/// more: what the scale is to be multiplied with; exact, but for u4_float_zeros. `zeros`: u4's 2^m + zero
+/// point of the two columns, or the floats that u4_float_zeros has.
 template <Weight kWeight, Float kFloat>
 __device__ __forceinline__ void decode(const std::uint32_t* words, int j, std::uint32_t (&out)[4],
-                                       std::uint32_t low = 0, std::uint32_t high = 0) {
+                                       std::uint32_t zeros = 0) {
   if constexpr (kWeight == Weight::u4b8)
     detail::decode_u4_less<kFloat, 8>(words[j], out);
   else if constexpr (kWeight == Weight::u4)
-    detail::decode_u4<kFloat>(words[j], low, high, out);
+    detail::decode_u4<kFloat>(words[j], zeros, out);
   else if constexpr (kWeight == Weight::u4_float_zeros)
-    detail::decode_u4_float_zeros<kFloat>(words[j], low, high, out);
-  else if constexpr (is_fp4(kWeight)) {
+    detail::decode_u4_float_zeros<kFloat>(words[j], zeros, out);
+  else if constexpr (is_fp4(kWeight))
     detail::decode_e2m1<kFloat>(words[j], out);
-    if constexpr (kFloat == Float::bf16)  // or the products with scales would leave bf16 at its lower end
-#pragma unroll
-      for (std::uint32_t& pair : out) pair = mul<kFloat>(pair, detail::twice(0x7e80));  // 2^126
-  } else {
+  else {
 #pragma unroll
     for (int half = 0; half < 2; ++half)
       if constexpr (kWeight == Weight::u8b128)
@@ -151,9 +166,10 @@ __device__ __forceinline__ void decode(const std::uint32_t* words, int j, std::u
         detail::decode_e4m3<kFloat>(words[2 * j + half], out[half], out[2 + half]);
   }
 }
-/// Exact weight to weight: one product, rounded once.
+/// Exact weight to weight: one product, rounded once. `scales` of columns n and n + 8.
 template <Float kFloat>
-__device__ __forceinline__ void scale(std::uint32_t (&out)[4], std::uint32_t low, std::uint32_t high) {
+__device__ __forceinline__ void scale(std::uint32_t (&out)[4], std::uint32_t scales) {
+  const std::uint32_t low = broadcast<0>(scales), high = broadcast<1>(scales);
   out[0] = mul<kFloat>(out[0], low), out[1] = mul<kFloat>(out[1], high);
   out[2] = mul<kFloat>(out[2], low), out[3] = mul<kFloat>(out[3], high);
 }

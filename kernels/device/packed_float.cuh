@@ -69,7 +69,13 @@ __device__ __forceinline__ float2 to_floats(std::uint32_t x) {
 /// Half `kWhich` (0 low, 1 high) of `x`, twice.
 template <int kWhich>
 __device__ __forceinline__ std::uint32_t broadcast(std::uint32_t x) {
-  return __byte_perm(x, 0, kWhich == 0 ? 0x1010 : 0x3232);
+  // Written so that the compiler lets arithmetic name the half instead.
+  std::uint32_t out;
+  if constexpr (kWhich == 0)
+    asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {low, low}; }" : "=r"(out) : "r"(x));
+  else
+    asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {high, high}; }" : "=r"(out) : "r"(x));
+  return out;
 }
 /// (x & kMask) | bits and (x & kMask) ^ bits, in one instruction.
 template <std::uint32_t kMask>

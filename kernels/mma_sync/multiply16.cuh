@@ -57,10 +57,10 @@ struct Multiplier16 {
       for (int j = 0; j < 4; ++j) {
         std::uint32_t weight[4];
         if constexpr (T::kZeroBits > 0)
-          decode<T::kWeight, T::kFloat>(words, j, weight, broadcast<0>(zeros[j]), broadcast<1>(zeros[j]));
+          decode<T::kWeight, T::kFloat>(words, j, weight, zeros[j]);
         else
           decode<T::kWeight, T::kFloat>(words, j, weight);
-        scale<T::kFloat>(weight, broadcast<0>(scales[j]), broadcast<1>(scales[j]));
+        scale<T::kFloat>(weight, scales[j]);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const FragmentB b{{weight[half], weight[2 + half]}};

@@ -107,8 +107,9 @@ struct TileSums {
         const float x = scale.x * kApplied, y = scale.y * kApplied;
         sums.x *= x, sums.y *= y, sums.z *= x, sums.w *= y;
       }
-    if constexpr (T::kWeight == Weight::nvfp4) {
-      const float global = args.global_scale * (1.0f / kGlobalExcess<T::kWeight, T::kFloat>);
+    if constexpr (is_fp4(T::kWeight) && T::kActivationBytes == 2) {
+      const float global =
+          (T::kWeight == Weight::nvfp4 ? args.global_scale : 1.0f) * kLeftOut<T::kWeight, T::kFloat>;
       sums.x *= global, sums.y *= global, sums.z *= global, sums.w *= global;
     }
     const RowCol place = c_element(of_lane, 0);

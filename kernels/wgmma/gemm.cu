@@ -21,26 +21,30 @@ struct Variant {
 
   template <class T>
   static constexpr Variant of() {
-    return {T::kWeight,          T::kFloat,     {T::kBits, T::kTileM, T::kBlockN, T::kTileK},
+    return {T::kWeight,          T::kFloat,     {T::kBits, T::kTileM, T::kBlockN, T::kTileK, T::kBlocksPerSm},
             T::kThreads,         T::kSmemBytes, T::kSlotFloats * 4,
             wgmma_gemm_kernel<T>};
   }
 };
-// One kind of weights and activations: tile m, k; stages of the ring; warpgroups (zero points need registers
-// that four do not have).
+// One kind of weights and activations: tile m, k; stages of the ring; what warpgroups share, how many there
+// are, and blocks of a multiprocessor.
 template <Weight kWeight, Float kFloat>
 constexpr auto variants_of() {
-  constexpr int kMost = kWeight == Weight::u4 ? 3 : 4;
-  if constexpr (bits_of(kWeight) == 4)
-    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 128, 2 * kMost, kMost>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, 3>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 4, 2>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 3, 2>>()};
+  if constexpr (bits_of(kWeight) == 8)
+    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 4, Share::stages, 2, 2>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 3, 1>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 64, 6, Share::stages, 2, 1>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 64, 5, Share::fragments, 4, 1>>()};
+  else if constexpr (zero_bits(kWeight) == 16)  // which need room in shared memory
+    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 6, Share::stages, 2, 2>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1>>()};
   else
-    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 8, 4>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 64, 6, 3>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 64, 5, 2>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 64, 4, 2>>()};
+    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 128, 4, Share::stages, 2, 2>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1>>()};
 }
 constexpr auto kVariants =
     join(variants_of<Weight::u4b8, Float::f16>(), variants_of<Weight::u4b8, Float::bf16>(),
@@ -48,7 +52,8 @@ constexpr auto kVariants =
          variants_of<Weight::u8b128, Float::f16>(), variants_of<Weight::u8b128, Float::bf16>(),
          variants_of<Weight::e4m3, Float::f16>(), variants_of<Weight::e4m3, Float::bf16>(),
          variants_of<Weight::nvfp4, Float::f16>(), variants_of<Weight::nvfp4, Float::bf16>(),
-         variants_of<Weight::mxfp4, Float::bf16>());
+         variants_of<Weight::mxfp4, Float::bf16>(), variants_of<Weight::u4_float_zeros, Float::f16>(),
+         variants_of<Weight::u4_float_zeros, Float::bf16>());
 
 std::string refusal(const LayerShape& layer) {
   return refusal_by(kVariants, layer);
@@ -145,9 +150,12 @@ void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) 
       .grouped = layer.grouped(),
       .partition = plan.partition,
   };
-  if (layer.weight == Weight::u4)
+  if (zero_bits(layer.weight) == 4)
     args.zeros = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT32, 4, buffers.zero_points, n / 8, layer.groups(),
                             {32, groups_per_stage});
+  else if (zero_bits(layer.weight) == 16)
+    args.zeros = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, buffers.zero_points, n, layer.groups(),
+                            {256, groups_per_stage});
   MPK_CUDA(cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.smem_bytes));
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -185,13 +193,8 @@ bool runs_on(int capability) {
   return capability == 90;
 }
 
-}  // namespace
-
-const GemmFamilyRow kWgmmaFamily{GemmFamily::wgmma, runs_on, refusal, plan, launch, table, tile};
-
-std::array<int, GpuTraits::kMaxCluster + 1> max_clusters() {
-  std::array<int, GpuTraits::kMaxCluster + 1> clusters{};
-  const Variant& v = kVariants.front();
+GpuTraits::Clusters clusters_of(const Variant& v) {
+  GpuTraits::Clusters clusters{};
   if (cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.smem_bytes) !=
       cudaSuccess) {
     (void)cudaGetLastError();  // no code for this GPU
@@ -212,6 +215,20 @@ std::array<int, GpuTraits::kMaxCluster + 1> max_clusters() {
       (void)cudaGetLastError();
       found = 0;
     }
+  }
+  return clusters;
+}
+
+}  // namespace
+
+const GemmFamilyRow kWgmmaFamily{GemmFamily::wgmma, runs_on, refusal, plan, launch, table, tile};
+
+decltype(GpuTraits::clusters) max_clusters() {
+  decltype(GpuTraits::clusters) clusters{};
+  for (int blocks = 1; blocks <= GpuTraits::kMaxBlocksPerSm; ++blocks) {
+    const auto row =
+        std::ranges::find(kVariants, blocks, [](const Variant& v) { return v.tile.blocks_per_sm; });
+    if (row != kVariants.end()) clusters[static_cast<std::size_t>(blocks - 1)] = clusters_of(*row);
   }
   return clusters;
 }

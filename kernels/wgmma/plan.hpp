@@ -15,6 +15,7 @@ namespace mpk {
 struct WgmmaTile {
   int bits;
   int m, n, k;  ///< of a block's tile; k of one stage
+  int blocks_per_sm;
 };
 
 struct WgmmaChoice {
@@ -25,28 +26,32 @@ struct WgmmaChoice {
 
 namespace model {
 
-inline constexpr double kBytesPerMicrosecond = 4.35e6;  ///< of device memory
-inline constexpr double kStart = 2.0;
+inline constexpr double kBytesPerMicrosecond = 3.68e6;  ///< of device memory
+inline constexpr double kStart = 3.2;
 
-/// Microseconds that a block needs for 128 rows of K, its weights in the cache.
-inline double stage_of_128(const WgmmaTile& tile) {
-  const double by_rows = tile.m <= 16 ? 0.62 : tile.m <= 32 ? 0.86 : tile.m <= 64 ? 1.05 : 1.65;
+/// Microseconds that a block needs for 128 rows of K, its weights in the cache; `two`: beside another of its
+/// launch.
+inline double stage_of_128(const WgmmaTile& tile, bool two) {
+  const double by_rows = tile.m <= 16   ? (two ? 0.91 : 0.65)
+                         : tile.m <= 32 ? 0.70
+                         : tile.m <= 64 ? 0.97
+                                        : 1.56;
   return by_rows * tile.n / 256;
 }
-inline double stage(const WgmmaTile& tile, int blocks) {
+inline double stage(const WgmmaTile& tile, int blocks, int num_sms) {
   const double bytes = static_cast<double>(tile.k) * tile.n * tile.bits / 8;
-  return std::max(stage_of_128(tile) * tile.k / 128, bytes * blocks / kBytesPerMicrosecond);
+  return std::max(stage_of_128(tile, blocks > num_sms) * tile.k / 128, bytes * blocks / kBytesPerMicrosecond);
 }
 /// A cluster's blocks write their sums to shared memory and read one another's.
 inline double exchange(const WgmmaTile& tile) {
-  return 1.0 + 0.035 * tile.m;
+  return 1.6 + 0.02 * tile.m;
 }
 /// The last of a tile's blocks reads the sums of every other from memory.
 inline double collect(const WgmmaTile& tile) {
-  return 0.9 + 0.025 * tile.m;
+  return 0.25 + 0.034 * tile.m;
 }
 /// Stripes that begin all over K share less in the cache, where a weight is read by more than one block.
-inline constexpr double kScattered = 1.1;
+inline constexpr double kScattered = 1.08;
 
 }  // namespace model
 
@@ -63,10 +68,12 @@ inline WgmmaChoice choose_wgmma(std::span<const WgmmaTile> rows, K k, N n, M m, 
     const int stages = divide_up(k.value, tile.k);
     // The device counts units in 32 bits.
     if (static_cast<std::int64_t>(tiles_m) * tiles_n * stages > (std::int64_t{1} << 30)) continue;
-    const int tiles = tiles_m * tiles_n;
+    const int tiles = tiles_m * tiles_n, slots = gpu.num_sms * tile.blocks_per_sm;
 
     for (int parts = 1; parts <= std::min(GpuTraits::kMaxCluster, stages); ++parts) {
-      const int clusters = parts == 1 ? gpu.num_sms : gpu.clusters[static_cast<std::size_t>(parts)];
+      const int clusters = parts == 1 ? slots
+                                      : gpu.clusters[static_cast<std::size_t>(tile.blocks_per_sm - 1)]
+                                                    [static_cast<std::size_t>(parts)];
       const int blocks = clusters * parts;
       if (blocks == 0) continue;
       const int waves = tiles / blocks, cut = tiles - waves * blocks;
@@ -74,17 +81,18 @@ inline WgmmaChoice choose_wgmma(std::span<const WgmmaTile> rows, K k, N n, M m, 
       const int used = waves > 0 ? blocks : cut * parts;
       const int longest = waves * stages + (cut > 0 ? divide_up(stages, parts) : 0);
       offer(row, Partition{tiles_m, tiles_n, stages, used, waves, parts},
-            model::kStart + longest * model::stage(tile, used) + (parts > 1 ? model::exchange(tile) : 0));
+            model::kStart + longest * model::stage(tile, used, gpu.num_sms) +
+                (parts > 1 ? model::exchange(tile) : 0));
     }
-    for (const int waves : {0, tiles / gpu.num_sms}) {
-      const int blocks = std::min(gpu.num_sms, tiles * stages), cut = tiles - waves * blocks;
-      if (cut == 0 || (waves > 0 && blocks < gpu.num_sms)) continue;
+    for (const int waves : {0, tiles / slots}) {
+      const int blocks = std::min(slots, tiles * stages), cut = tiles - waves * blocks;
+      if (cut == 0 || (waves > 0 && blocks < slots)) continue;
       const Partition partition{tiles_m, tiles_n, stages, blocks, waves, 0};
       const int stripe = divide_up(partition.cut_units(), blocks);
       const int sharers = std::min(stages, 1 + divide_up(stages, stripe));
-      const double scattered = waves == 0 && tiles > 2 * gpu.num_sms && tiles_m > 1 ? model::kScattered : 1.0;
+      const double scattered = waves == 0 && tiles >= slots ? model::kScattered : 1.0;
       offer(row, partition,
-            model::kStart + (waves * stages + stripe) * model::stage(tile, blocks) * scattered +
+            model::kStart + (waves * stages + stripe) * model::stage(tile, blocks, gpu.num_sms) * scattered +
                 sharers * model::collect(tile));
     }
   }

@@ -7,37 +7,49 @@
 
 namespace mpk {
 
+/// How the warpgroups of a block share its work: whole stages, in turns, summed at the end of a tile; or the
+/// fragments of every stage, where the sums of all columns would not fit a thread's registers.
+enum class Share { stages, fragments };
+
 /// A block holds kTileM activation rows and 256 columns; the four warps of a warpgroup each decode one
-/// 64-column tile. Up to 64 rows the warpgroups take turns at the stages and add up at the end. Above, the
-/// sums of all columns would not fit a thread's registers, and two warpgroups share the fragments of every
-/// tile. Up to 16 rows, where decoding is what takes time, scales are applied to the sums of a group and not
-/// to weights.
-template <Weight kWeight_, Float kFloat_, int kTileM_, int kTileK_, int kStages_, int kWarpgroups_>
+/// 64-column tile. Two blocks fit a multiprocessor where kBlocksPerSm says so: the second is either of the
+/// same launch, or of the next, whose weights are then under way before this one has ended. Up to 16 rows,
+/// where decoding is what takes time, scales are applied to the sums of a group and not to weights.
+template <Weight kWeight_, Float kFloat_, int kTileM_, int kTileK_, int kStages_, Share kShare_,
+          int kWarpgroups_, int kBlocksPerSm_>
 struct WgmmaTraits {
   static constexpr Weight kWeight = kWeight_;
   static constexpr Float kFloat = kFloat_;
   static constexpr int kBits = bits_of(kWeight);
   static constexpr int kTileM = kTileM_, kBlockN = 256, kTileK = kTileK_, kStages = kStages_;
-
-  static constexpr bool kSplitK = kTileM <= 64;
-  /// Not where groups are short, nor where an unscaled sum would leave the range of a float.
-  static constexpr bool kScaleSums =
-      kTileM <= 16 && !is_fp4(kWeight) && !(kWeight == Weight::e4m3 && kFloat == Float::bf16);
-  static constexpr bool kZeros = kWeight == Weight::u4;
-  static constexpr int kWarpgroups = kWarpgroups_;  ///< that multiply
-  static constexpr int kConsumers = kWarpgroups * 128;
-  static constexpr int kConsumerWarps = kConsumers / kWarpSize / (kSplitK ? kWarpgroups : 1);  ///< of a stage
+  static constexpr int kWarpgroups = kWarpgroups_, kBlocksPerSm = kBlocksPerSm_;
+  static constexpr int kConsumers = kWarpgroups * 128;  ///< threads that multiply
   static constexpr int kThreads =
       kConsumers + 128;  ///< one more warpgroup copies, and gives its registers away
   // What a block starts with is all that it can hand round, in units of 8 a thread.
-  static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8, kCopierRegisters = 24;
+  static constexpr int kLaunchRegisters = 65536 / kBlocksPerSm / kThreads / 8 * 8, kCopierRegisters = 32;
   static constexpr int kConsumerRegisters =
       (kLaunchRegisters * kThreads - kCopierRegisters * 128) / kConsumers / 8 * 8;
 
-  static constexpr int kSteps = kTileK / kMmaK;                     ///< 16-row steps of a stage
-  static constexpr int kFragments = kSplitK ? 4 : 4 / kWarpgroups;  ///< of a tile, decoded by one warp
-  static constexpr int kBuffers = kWarpgroups <= 3 ? 2 : 1;         ///< of decoded fragments
-  static_assert(kSteps % 4 == 0 && (kSplitK || kWarpgroups == 2));
+  static constexpr bool kShareStages = kShare_ == Share::stages;
+  /// Not where groups are short, nor where an unscaled sum would leave the range of a float.
+  static constexpr bool kScaleSums =
+      kTileM <= 16 && !is_fp4(kWeight) && !(kWeight == Weight::e4m3 && kFloat == Float::bf16);
+  static constexpr int kZeroBits = zero_bits(kWeight);
+  static constexpr int kZeroColumns = kZeroBits == 4 ? 8 : 1;  ///< of an element that is copied
+  /// A k-step s belongs to group s >> kGroupShift; -1: the layer says.
+  static constexpr int kGroupShift = kWeight == Weight::nvfp4 ? 0 : kWeight == Weight::mxfp4 ? 1 : -1;
+
+  static constexpr int kOwners = kShareStages ? kWarpgroups : 1;     ///< of sums that add up to a tile's
+  static constexpr int kReaders = kConsumers / kWarpSize / kOwners;  ///< warps that read a stage
+
+  static constexpr int kSteps = kTileK / kMmaK;                          ///< 16-row steps of a stage
+  static constexpr int kFragments = kShareStages ? 4 : 4 / kWarpgroups;  ///< of a tile, decoded by one warp
+  static_assert(kSteps % 4 == 0 && kFragments * (kShareStages ? 1 : kWarpgroups) == 4);
+  /// Of decoded fragments: two, if the registers hold them beside the sums and some forty others.
+  static constexpr int kSumRegisters = kFragments * kTileM / 2 * (kScaleSums ? 2 : 1);
+  static constexpr int kBuffers = kConsumerRegisters - kSumRegisters >= 2 * 4 * kFragments + 38 ? 2 : 1;
+  static constexpr int kWordBuffers = kBits == 8 && kConsumerRegisters < 112 ? 1 : 2;  ///< likewise, of words
 
   // One stage of the ring. Activations in panels of 64 values of k, as the swizzle wants them.
   static constexpr int kTileBytes = kMmaK * kTileN * kBits / 8;  ///< one 16 x 64 weight tile
@@ -52,20 +64,23 @@ struct WgmmaTraits {
   static constexpr int kScaleRows = kTileK / kMinGroupSize;
   static constexpr int kActivationsAt = 0, kWeightsAt = kTileK / 64 * kPanelBytes;
   static constexpr int kScalesAt = kWeightsAt + kWordBoxes * kBoxBytes;
-  static constexpr int kZerosAt = kScalesAt + kScaleRows * kScaleRowBytes, kZeroRowBytes = kBlockN / 2;
-  static constexpr int kStageBytes =
-      (kZerosAt + (kZeros ? kScaleRows * kZeroRowBytes : 0) + 1023) / 1024 * 1024;
+  static constexpr int kZerosAt = kScalesAt + kScaleRows * kScaleRowBytes,
+                       kZeroRowBytes = kBlockN * kZeroBits / 8;
+  static constexpr int kStageBytes = (kZerosAt + kScaleRows * kZeroRowBytes + 1023) / 1024 * 1024;
+  static constexpr int kRingBytes = kStages * kStageBytes;
 
-  // Behind it the float sums of a tile on their way out, so many rows at a time; rows are padded so that the
-  // lanes of a warp meet in no bank.
-  static constexpr int kPartRows = kTileM < 64 ? kTileM : 64, kParts = kTileM / kPartRows;
+  // Float sums of a tile on their way out, rows padded so that the lanes of a warp meet in no bank: behind
+  // the ring some rows at a time, or, after the last tile of a cluster's block, all of them where the ring
+  // was.
   static constexpr int kSumRow = kBlockN + 4;
-  static constexpr int kSumsOfBlock = kSplitK && kTileM <= 16 ? 2 : 1;  ///< the rest is added to these
-  static constexpr int kSumBytes = kPartRows * kSumRow * 4;
-  static constexpr int kSumsAt = kStages * kStageBytes;
-  static constexpr int kBarriersAt = kSumsAt + kSumsOfBlock * kSumBytes;
-  static constexpr int kSmemBytes = kBarriersAt + 2 * kStages * 8 + 16 + 1024;  ///< 1024 to align the ring
-  static_assert(kSmemBytes <= 227 * 1024);
+  static constexpr int kPartRows = kTileM < 16 ? kTileM : 16, kParts = kTileM / kPartRows;
+  static_assert(kTileM * kSumRow * 4 <= kRingBytes);
+  static constexpr int kSumsAt = kRingBytes;
+  static constexpr int kBarriersAt = kSumsAt + kPartRows * kSumRow * 4;
+  static constexpr int kFlagAt = kBarriersAt + 2 * kStages * 8;
+  static constexpr int kSmemBytes = kFlagAt + 16 + 1024;              ///< 1024 to align the ring
+  static constexpr int kSmemOfSm = 228 * 1024, kSmemReserved = 1024;  ///< of it, for every block
+  static_assert(kBlocksPerSm * (kSmemBytes + kSmemReserved) <= kSmemOfSm);
 
   /// One block's float sums of one tile in the workspace: rows of kBlockN.
   static constexpr int kSlotFloats = kTileM * kBlockN;

@@ -85,9 +85,9 @@ inline std::int64_t differences(const std::vector<std::uint16_t>& a, const std::
   return wrong;
 }
 
-/// The families of kernels that the current GPU runs for such weights.
-inline std::vector<GemmFamily> families(Weight weight) {
-  if (gpu_status().capability == 90 && in_wgmma(weight)) return {GemmFamily::mma_sync, GemmFamily::wgmma};
+/// The families of kernels that the current GPU runs.
+inline std::vector<GemmFamily> families() {
+  if (gpu_status().capability == 90) return {GemmFamily::mma_sync, GemmFamily::wgmma};
   return {GemmFamily::mma_sync};
 }
 

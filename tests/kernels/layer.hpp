@@ -401,10 +401,6 @@ inline std::vector<Kind> kinds8() {
   }
   return kinds;
 }
-/// All kinds have mma.sync kernels; these have faster ones on 9.0.
-inline bool in_wgmma(Weight weight) {
-  return weight != Weight::u4_float_zeros;
-}
 /// The group sizes of such layers; -1: one scale per column.
 inline std::vector<int> group_sizes(Weight weight) {
   if (weight == Weight::nvfp4) return {16};

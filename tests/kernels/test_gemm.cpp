@@ -35,7 +35,7 @@ void check_layer(std::mt19937& rng, const PackedLayer& layer, std::initializer_l
   bool with_bias = false;
   for (const int m_size : rows) {
     const M m{m_size};
-    for (const GemmFamily family : families(shape.weight)) {
+    for (const GemmFamily family : families()) {
       const GemmPlan plan = plan_gemm(shape, m, gpu, family);
       CAPTURE(describe(plan), shape.group_size ? shape.group_size->value : -1, shape.k.value, shape.n.value,
               m_size, with_bias);
@@ -98,13 +98,14 @@ TEST_CASE("GPU: any number of blocks gives the same whole numbers", "[kernels][g
         rounded(layer, m, gpu_reference(layer.weights, shape.k, shape.n, activations, m, shape.activations));
     DeviceLayer device{layer};
     device.set_activations(activations);
-    for (const GemmFamily family : families(shape.weight))
+    for (const GemmFamily family : families())
       for (const int sms : {1, 2, 5, 16, 132, 10000})
         for (const bool clusters : {false, true}) {
           if (clusters && (family != GemmFamily::wgmma || sms > 132)) continue;
           GpuTraits gpu{gpu_status().capability, sms};
-          for (int size = 1; clusters && size <= GpuTraits::kMaxCluster; ++size)
-            gpu.clusters[at(size)] = sms / size;
+          for (int blocks = 1; clusters && blocks <= GpuTraits::kMaxBlocksPerSm; ++blocks)
+            for (int size = 1; size <= GpuTraits::kMaxCluster; ++size)
+              gpu.clusters[at(blocks - 1)][at(size)] = blocks * sms / size;
           const GemmPlan plan = plan_gemm(shape, m, gpu, family);
           CAPTURE(describe(plan), m_size, sms, clusters);
           CHECK(differences(device.multiply(plan, true), expected) == 0);

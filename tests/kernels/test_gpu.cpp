@@ -136,7 +136,7 @@ TEST_CASE("GPU: the identity times a layer is its weights, rounded where they sh
       for (int column = 0; column < n; ++column)
         expected.push_back(layer.decoded[at(column * kK + first + row)]);
     }
-    for (const GemmFamily family : families(weight)) {
+    for (const GemmFamily family : families()) {
       CAPTURE(name_of(family));
       CHECK(differences(linear.multiply(identity, M{rows}, family), expected) == 0);
     }
@@ -158,7 +158,7 @@ TEST_CASE("GPU: whole numbers multiply exactly", "[kernels][gpu][small]") {
       const auto activations = small_activations(rng, m, layer.shape.k, kind.activations);
       const auto expected = rounded(layer, m, exact_product(layer, activations, m));
       const GpuLinear linear = upload(layer);
-      for (const GemmFamily family : families(kind.weight)) {
+      for (const GemmFamily family : families()) {
         CAPTURE(name_of(family));
         CHECK(differences(linear.multiply(activations, m, family), expected) == 0);
       }
@@ -178,7 +178,7 @@ TEST_CASE("GPU: K that is no multiple of a stage, down to one step", "[kernels][
       const auto activations = activations_with_outliers(rng, m, layer.shape.k, kind.activations);
       const GpuReference exact = exact_product(layer, activations, m);
       const GpuLinear linear = upload(layer);
-      for (const GemmFamily family : families(kind.weight)) {
+      for (const GemmFamily family : families()) {
         CAPTURE(name_of(family));
         const auto out = linear.multiply(activations, m, family);
         const Comparison result = compare(layer, activations, m, out, exact, false);

@@ -145,10 +145,11 @@ TEST_CASE("every tile that waves leave in as many parts", "[kernels]") {
 
 TEST_CASE("the choice for wgmma divides all of the work, and among the rows that are offered", "[kernels]") {
   const std::vector<WgmmaTile> rows{
-      {4, 16, 256, 128}, {4, 32, 256, 128}, {4, 64, 256, 128}, {4, 128, 256, 128}};
+      {4, 16, 256, 128, 2}, {4, 32, 256, 128, 1}, {4, 64, 256, 128, 1}, {4, 128, 256, 128, 1}};
   GpuTraits gpu{90, 132};
   const bool clusters = GENERATE(false, true);
-  if (clusters) gpu.clusters = {0, 132, 66, 39, 32, 24, 19, 16, 16};  // as an H200 answers, or nearly so
+  if (clusters)  // as an H200 answers
+    gpu.clusters = {{{0, 132, 66, 39, 30, 22, 17, 15, 15}, {0, 264, 132, 79, 62, 47, 39, 32, 30}}};
   const auto [k, n] =
       GENERATE(table<int, int>({{64, 64}, {144, 320}, {4096, 4096}, {4096, 28672}, {28672, 8192}}));
   for (const int m : {1, 16, 17, 64, 65, 300, 4096}) {
@@ -162,10 +163,12 @@ TEST_CASE("the choice for wgmma divides all of the work, and among the rows that
     REQUIRE(p.tiles_n == (n + tile.n - 1) / tile.n);
     REQUIRE(p.stages_per_tile == (k + tile.k - 1) / tile.k);
     check_partition(p);
-    REQUIRE(p.blocks <= gpu.num_sms);
+    REQUIRE(p.blocks <= gpu.num_sms * tile.blocks_per_sm);
     if (p.parts > 1) {
       REQUIRE(clusters);
-      REQUIRE(p.blocks / p.parts <= gpu.clusters[static_cast<std::size_t>(p.parts)]);
+      REQUIRE(
+          p.blocks / p.parts <=
+          gpu.clusters[static_cast<std::size_t>(tile.blocks_per_sm - 1)][static_cast<std::size_t>(p.parts)]);
     }
     // One row can only be dearer than the best of all.
     for (const WgmmaTile& one : rows)
@@ -174,7 +177,7 @@ TEST_CASE("the choice for wgmma divides all of the work, and among the rows that
 }
 
 TEST_CASE("the choice for wgmma refuses what the device cannot count", "[kernels]") {
-  const std::vector<WgmmaTile> rows{{4, 16, 256, 128}, {4, 128, 256, 128}};
+  const std::vector<WgmmaTile> rows{{4, 16, 256, 128, 1}, {4, 128, 256, 128, 1}};
   const GpuTraits gpu{90, 132};
   // 2^29 rows of activations are 2^22 tiles of 128, and 2^25 of 16.
   const M m{1 << 29};

@@ -37,8 +37,7 @@ TEST_CASE("every layer that the packer writes has a kernel on every GPU", "[kern
       REQUIRE(refusal(shape).empty());
       REQUIRE_NOTHROW(plan_gemm(shape, M{1}, kAmpere));
       REQUIRE_NOTHROW(plan_gemm(shape, M{1}, GpuTraits{90, 132}, GemmFamily::mma_sync));
-      REQUIRE(plan_gemm(shape, M{1}, GpuTraits{90, 132}).family ==
-              (in_wgmma(kind.weight) ? GemmFamily::wgmma : GemmFamily::mma_sync));
+      REQUIRE(plan_gemm(shape, M{1}, GpuTraits{90, 132}).family == GemmFamily::wgmma);
       const std::string row = std::string{name_of(kind.weight)} + " " + name_of(kind.activations) + " ";
       REQUIRE(gemm_table().find("mma.sync (8.0 on) " + row) != std::string::npos);
     }
