@@ -48,6 +48,8 @@
 //    e4m3: sums as in 2, but an mma has 32 products (in blocks of 4 to 32: at most 48 cuts), and the cut is
 //    2^-13: measured chips keep 14 significant bits. No chain is longer than kChain8 = 128 products, and its
 //    sum then leaves for float32 as above. So at most 48 * 4 cuts of 2^-13 and one of 2^-23 for 32 products.
+//    Nothing is cut off, and the sums are as exact as int8's, if activations are whole numbers of at most
+//    kExactFp8: with weights of at most 15 steps all sums of a chain are less than 2^14 steps.
 //    Where a float32 operation underflows it loses less than 2^-126, and r multiplies that. As no |a8| but 0
 //    is below 2^-9, r <= 2^9 A: the loss is as in 2 times 1 + 2^9 A.
 //
@@ -69,6 +71,10 @@
 
 namespace mpk {
 
+/// FP8 activations that are whole numbers of at most so much in magnitude have exact sums.
+inline constexpr int kExactFp8 = 4;
+static_assert(kExactFp8 * 15 * kChain8 < 1 << 14);
+
 /// Which of the roundings a product has.
 struct GemmRoundings {
   Float output = Float::f16;
@@ -78,6 +84,7 @@ struct GemmRoundings {
   double lost_sum = 0x1p-126;  ///< what an addition may lose, where small numbers are
   int products = 0;            ///< of the finished sum, and with the global scale of what it is compared with
   std::optional<Activation8> activations8 = {};  ///< otherwise they have 16 bits
+  bool exact_fp8 = false;                        ///< all of them are whole, as kExactFp8 says
 };
 constexpr GemmRoundings roundings_of(Weight weight, Float activations, bool grouped) {
   return {
@@ -102,7 +109,8 @@ inline double relative_sum_error(const GemmRoundings& roundings, K k) {
   constexpr double kCut = 0x1p-23, kFp8Cut = 0x1p-13;
   const double mmas = std::ceil(static_cast<double>(k.value) / (roundings.activations8 ? 32 : 16));
   if (!roundings.activations8) return (24.0 * mmas + roundings.products) * kCut;
-  if (roundings.activations8 == Activation8::int8) return (2.0 * mmas + roundings.products) * kCut;
+  if (roundings.activations8 == Activation8::int8 || roundings.exact_fp8)
+    return (2.0 * mmas + roundings.products) * kCut;
   return 48.0 * std::min(mmas, kChain8 / 32.0) * kFp8Cut + (mmas + roundings.products) * kCut;
 }
 

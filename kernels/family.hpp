@@ -29,8 +29,6 @@ decltype(GpuTraits::clusters) max_clusters();
 /// What all kernels want of a layer: whole tiles, groups that divide K, a group size of the weight's kind.
 std::string common_refusal(const LayerShape& layer);
 std::string describe(const LayerShape& layer);
-/// "f16", or "int8 to f16": what comes in, and what goes out where that is not the same.
-std::string activations_text(std::optional<Activation8> activations8, Float activations);
 
 /// out (M, K)[i] = in[perm[i]] in every row: activations in the order in which an act_order layer is stored.
 void gather_columns(const std::uint16_t* in, const std::int32_t* perm, std::uint16_t* out, M m, K k,

@@ -33,11 +33,6 @@ std::string describe(const LayerShape& layer) {
          ", K = " + std::to_string(layer.k.value) + ", N = " + std::to_string(layer.n.value);
 }
 
-std::string activations_text(std::optional<Activation8> activations8, Float activations) {
-  return activations8 ? std::string{name_of(*activations8)} + " to " + name_of(activations)
-                      : name_of(activations);
-}
-
 std::string common_refusal(const LayerShape& layer) {
   if (layer.k.value <= 0 || layer.k.value % (layer.activations8 ? kTileA8 : kTileK) != 0) return "K";
   if (layer.n.value <= 0 || layer.n.value % kTileN != 0) return "N";
@@ -85,8 +80,7 @@ void require_gemm(const LayerShape& layer) {
 GemmPlan plan_gemm(const LayerShape& layer, M m, const GpuTraits& gpu, std::optional<GemmFamily> family) {
   if (m.value <= 0) refuse(layer, "M = " + std::to_string(m.value));
   if (m.value > std::numeric_limits<int>::max() / 2) refuse(layer, "M is too large");
-  constexpr int kFp8From = 89;  // tensor cores that multiply FP8
-  if (layer.activations8 == Activation8::e4m3 && gpu.capability < kFp8From)
+  if (layer.activations8 == Activation8::e4m3 && gpu.capability < kFp8Capability)
     refuse(layer, "FP8 products need compute capability 8.9, this GPU has " +
                       std::to_string(gpu.capability / 10) + "." + std::to_string(gpu.capability % 10));
   std::string why = "no kernel of this build runs on compute capability " + std::to_string(gpu.capability);

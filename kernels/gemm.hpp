@@ -66,6 +66,13 @@ struct LayerShape {
 
 /// Products of a column that are summed with FP8's precision, at most.
 inline constexpr int kChain8 = 128;
+/// From this compute capability on tensor cores multiply FP8.
+inline constexpr int kFp8Capability = 89;
+/// "f16", or "int8 to f16": what comes in, and what goes out where that is not the same.
+inline std::string activations_text(std::optional<Activation8> activations8, Float activations) {
+  return activations8 ? std::string{name_of(*activations8)} + " to " + name_of(activations)
+                      : name_of(activations);
+}
 
 /// What planning must know of a GPU.
 struct GpuTraits {

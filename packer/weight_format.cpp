@@ -18,6 +18,12 @@ void require_writes(const WeightFormat& format) {
 
 }  // namespace
 
+DType activations_of_16_bits(const Scheme& scheme) {
+  if (scheme.activations == DType::F16 || scheme.activations == DType::BF16) return *scheme.activations;
+  const bool bf16 = scheme.scale_dtype == DType::BF16 || scheme.scale_dtype == DType::F8_E8M0;
+  return bf16 ? DType::BF16 : DType::F16;
+}
+
 std::span<const WeightFormat> weight_formats() {
   static const std::array table{
       formats::awq_marlin(),  // claims what it needs; by its tensors it would be row marlin

@@ -39,6 +39,10 @@ struct ColumnRange {
   std::int64_t first = 0, count = 0;
 };
 
+/// What kernels with 16-bit activations multiply with, F16 or BF16: what the scheme says if it says one of
+/// them, else the type of its scales, BF16 for powers of two, else F16.
+DType activations_of_16_bits(const Scheme& scheme);
+
 struct WeightFormat {
   const char* name;
   const char* family;   ///< --format and --to offer these: the rows of a family share a configuration
@@ -49,6 +53,9 @@ struct WeightFormat {
   int lowest_zero = 0;
   /// It holds only matrices with two zeros in every four rows of a column (is_24 of packer/sparse24.hpp).
   bool only_24 = false;
+  /// What the kernels that read it multiply a layer with, F16, BF16, F8_E4M3 or I8: what the scheme says, or
+  /// what is usual in this row.
+  DType (*activations)(const Scheme&) = activations_of_16_bits;
 
   /// nullopt: not this row's tensors. `parts` come without companions. Throws Error{bad_input} if they
   /// contradict each other, Error{unsupported} for a variety that is known and not read.

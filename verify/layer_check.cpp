@@ -58,16 +58,21 @@ std::vector<T> elements(const TensorView& tensor) {
   return values;
 }
 
-/// The artifact's own bytes for the kernel; nullopt where no kernel reads this layout.
-std::optional<GpuLinear> load_layer(const ManifestLayer& record, const PartViews& parts) {
+/// The artifact's own bytes for the kernel; nullopt where no kernel reads this layout, or none that this GPU
+/// has the tensor cores for.
+std::optional<GpuLinear> load_layer(const ManifestLayer& record, const PartViews& parts,
+                                    const std::optional<LayerShape>& layer) {
   struct Row {
     const char *layout, *words, *scales;
   };
-  constexpr Row kRows[] = {
-      {"marlin", "qweight", "scales"}, {"awq-marlin", "qweight", "scales"}, {"marlin-original", "B", "s"}};
+  constexpr Row kRows[] = {{"marlin", "qweight", "scales"},
+                           {"awq-marlin", "qweight", "scales"},
+                           {"marlin-a8", "qweight", "scales"},
+                           {"marlin-original", "B", "s"}};
   const auto row = std::ranges::find(kRows, record.layout, &Row::layout);
-  const auto layer = kernel_layer(record.scheme, record.k, record.n);
   if (row == std::end(kRows) || !layer) return std::nullopt;
+  if (layer->activations8 == Activation8::e4m3 && gpu_status().capability < kFp8Capability)
+    return std::nullopt;
   const auto words = elements<std::uint32_t>(parts.at(row->words));
   LayerTensors tensors{.words = words, .scales = parts.at(row->scales).data};
   std::vector<std::uint32_t> zero_points;
@@ -80,33 +85,57 @@ std::optional<GpuLinear> load_layer(const ManifestLayer& record, const PartViews
   return GpuLinear{*layer, tensors};
 }
 
-void check_products(LayerCheck& check, const ManifestLayer& record, const PartViews& parts,
+GpuReference gpu_product(const MatrixF& weights, const KernelActivations& activations,
+                         const GemmRoundings& roundings, M m) {
+  const std::span<const float> values{weights.data(), static_cast<std::size_t>(weights.size())};
+  const K k{weights.rows()};
+  const N n{weights.cols()};
+  if (roundings.activations8)
+    return gpu_reference(values, k, n, QuantizedRows{activations.bytes, activations.row_scales}, m,
+                         *roundings.activations8);
+  return gpu_reference(values, k, n, activations.halves, m, roundings.output);
+}
+
+/// `dtype`: of the activations that the layout is for.
+void check_products(LayerCheck& check, const ManifestLayer& record, DType dtype, const PartViews& parts,
                     const QuantizedMatrix& unpacked, const QuantizedMatrix& by_fragments,
                     const CheckOptions& options) {
   const MatrixF weights = dequantize(unpacked);
-  const Float type = activation_type(record.scheme);
+  const LayerArithmetic arithmetic = arithmetic_of(record.scheme, dtype, record.k, record.n);
+  const GemmRoundings& usual = arithmetic.roundings;
   const std::optional<GpuLinear> linear =
-      options.use_gpu ? load_layer(record, parts) : std::optional<GpuLinear>{};
+      options.use_gpu ? load_layer(record, parts, arithmetic.kernel) : std::optional<GpuLinear>{};
   check.kernel = linear ? gpu_status().name : "CPU decoder";
-  for (const M m : options.rows) {
-    const auto activations = outlier_activations(m, record.k, options.seed, type);
+  const auto product_of = [&](const KernelActivations& activations, const GemmRoundings& roundings, M m) {
     Reference reference;
     std::vector<std::uint16_t> output;
     if (linear) {
-      GpuReference exact = gpu_reference({weights.data(), static_cast<std::size_t>(weights.size())}, record.k,
-                                         record.n, activations, m, type);
+      GpuReference exact = gpu_product(weights, activations, roundings, m);
       reference = {std::move(exact.product), std::move(exact.magnitude)};
-      output = linear->multiply(activations, m);
+      output = roundings.activations8
+                   ? linear->multiply(QuantizedRows{activations.bytes, activations.row_scales}, m)
+                   : linear->multiply(activations.halves, m);
     } else {
-      reference = reference_product(weights, activations, m, type);
-      output = emulate_kernel(by_fragments, activations, m);
+      reference = reference_product(weights, activations, m);
+      output = emulate_kernel(by_fragments, arithmetic, activations, m);
     }
-    check.products.push_back(
-        check_product(output, reference, activations, record.scheme, record.k, record.n, m));
-    if (!check.products.back().passed())
+    return check_product(output, reference, activations, roundings, record.k, record.n, m);
+  };
+  for (const M m : options.rows) {
+    GemmCheck product = product_of(
+        outlier_activations(m, record.k, options.seed, usual.output, usual.activations8), usual, m);
+    if (usual.activations8 == Activation8::e4m3) {
+      // The few bits that FP8 sums keep would hide a wrong weight; whole numbers do not need more.
+      GemmRoundings exact = usual;
+      exact.exact_fp8 = true;
+      const GemmCheck whole = product_of(whole_fp8_activations(m, record.k, options.seed), exact, m);
+      if (!(whole.worst <= product.worst)) product.worst = whole.worst;
+    }
+    check.products.push_back(product);
+    if (!product.passed())
       check.failures.push_back(
           fmt::format("{}: the product of {} rows is off by {:.3g} times the error bound", check.kernel,
-                      m.value, check.products.back().worst));
+                      m.value, product.worst));
   }
 }
 
@@ -148,7 +177,8 @@ CheckedLayer check_layer(const ManifestLayer& record, const PartViews& parts, co
         usual ? decode_by_fragments(record.layout, parts, record.scheme, record.k, record.n) : result.matrix;
     check.decoders_agree = same_bits(by_fragments, result.matrix);
     if (!check.decoders_agree) check.failures.emplace_back("the two decoders read different codes or scales");
-    check_products(check, record, parts, result.matrix, by_fragments, options);
+    check_products(check, record, format->activations(record.scheme), parts, result.matrix, by_fragments,
+                   options);
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::device) throw;
     check.failures.emplace_back(error.what());

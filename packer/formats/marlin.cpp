@@ -34,18 +34,12 @@ std::optional<Kind> kind_of(const Scheme& scheme) {
   return std::nullopt;
 }
 
-/// What activations the bytes are for.
+/// What activations the bytes are for: NVFP4's for what the scheme says, the others' for what their scales
+/// say.
 DType activations_of(const Scheme& scheme, Kind kind) {
-  switch (kind) {
-    case Kind::integer:
-    case Kind::e4m3:
-      return scheme.scale_dtype;
-    case Kind::nvfp4:
-      return scheme.activations.value_or(DType::F16);
-    case Kind::mx:
-      return DType::BF16;
-  }
-  return DType::F16;
+  Scheme asked = scheme;
+  if (kind != Kind::nvfp4) asked.activations.reset();
+  return activations_of_16_bits(asked);
 }
 
 /// E4M3 and E2M1 become 16-bit floats by moving bits, which leaves out a power of two: 15 - 7 and 127 - 7, 15
@@ -106,8 +100,7 @@ std::optional<std::string> refusal(const Scheme& scheme, K k, N n) {
     if (auto why = marlin_group_refusal("marlin", scheme)) return why;
   if (scheme.group_size && !divides(*scheme.group_size, k))
     return fmt::format("group_size {} does not divide K = {}", scheme.group_size->value, k.value);
-  if (scheme.activations && (*scheme.activations != activations_of(scheme, *kind) ||
-                             (*scheme.activations != DType::F16 && *scheme.activations != DType::BF16)))
+  if (scheme.activations && *scheme.activations != activations_of(scheme, *kind))
     return fmt::format("{} with {} scales is for {} activations in marlin, not {}", name_of(scheme.type),
                        info(scheme.scale_dtype).name,
                        *kind == Kind::nvfp4 ? "F16 or BF16" : info(activations_of(scheme, *kind)).name,

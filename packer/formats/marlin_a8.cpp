@@ -151,6 +151,7 @@ WeightFormat marlin_a8() {
           .family = kName,
           .summary = "what Marlin kernels with FP8 or INT8 activations read: u4, u4b8, u8b128, MXFP4",
           .suffixes = {kNames.codes, kNames.scales},
+          .activations = activations_of,
           .recognize = recognize,
           .read = read,
           .refusal = refusal,

@@ -117,8 +117,9 @@ namespace {
 
 /// Activations of 8 bits with a scale of their row, weights that are whole numbers times the scale of their
 /// group of 32 (or all times the first).
-Outcome multiply8(const Data& data, double row_scale, Activation8 type, Float output, bool grouped,
+Outcome multiply8(const Data& data, double row_scale, const GemmRoundings& roundings, bool grouped,
                   int products_per_block, int splits) {
+  const Activation8 type = *roundings.activations8;
   const auto k_size = static_cast<std::int64_t>(data.codes.size());
   double product = 0, magnitude = 0, sum_abs = 0;
   std::vector<float> parts(at(splits), 0.0f);
@@ -151,11 +152,9 @@ Outcome multiply8(const Data& data, double row_scale, Activation8 type, Float ou
   if (!grouped) sum *= static_cast<float>(data.scales[0]);
   sum *= static_cast<float>(row_scale);
   sum += static_cast<float>(data.bias);
-  const double out = from_bits(to_bits(sum, output), output);
+  const double out = from_bits(to_bits(sum, roundings.output), roundings.output);
   return {std::abs(out - (product + data.bias)),
-          gemm_error_bound(roundings_of(type, output, grouped), K{k_size}, product, magnitude, sum_abs,
-                           data.bias),
-          magnitude};
+          gemm_error_bound(roundings, K{k_size}, product, magnitude, sum_abs, data.bias), magnitude};
 }
 
 }  // namespace
@@ -164,16 +163,21 @@ TEST_CASE("no rounding of 8-bit products that the derivation admits leaves the b
   const int k_size = GENERATE(32, 512, 4096), per_block = GENERATE(4, 8, 32), splits = GENERATE(1, 3, 16);
   const bool grouped = GENERATE(false, true), same_sign = GENERATE(false, true);
   const Float output = GENERATE(Float::f16, Float::bf16);
-  const Activation8 type = GENERATE(Activation8::int8, Activation8::e4m3);
-  CAPTURE(k_size, per_block, splits, grouped, same_sign, name_of(output), name_of(type));
+  const auto [type, whole] = GENERATE(table<Activation8, bool>(
+      {{Activation8::int8, false}, {Activation8::e4m3, false}, {Activation8::e4m3, true}}));
+  CAPTURE(k_size, per_block, splits, grouped, same_sign, name_of(output), name_of(type), whole);
   std::mt19937 rng{mpk::test::seed()};
   std::normal_distribution<float> gauss;
-  std::uniform_int_distribution<int> code{-8, 7}, byte{0, 0x7e}, integer{-128, 127};
+  std::uniform_int_distribution<int> code{whole ? -15 : -8, whole ? 14 : 7}, byte{0, 0x7e},
+      integer{-128, 127}, small{-kExactFp8, kExactFp8};
+  GemmRoundings roundings = roundings_of(type, output, grouped);
+  roundings.exact_fp8 = whole;
   double worst = 0;
   for (int round = 0; round < 8; ++round) {
     Data data;
     for (int k = 0; k < k_size; ++k) {
-      const double a = type == Activation8::int8
+      const double a = whole ? small(rng)
+                       : type == Activation8::int8
                            ? integer(rng)
                            : std::copysign(value_of(type, static_cast<std::byte>(byte(rng))), gauss(rng));
       data.activations.push_back(same_sign ? std::abs(a) : a);
@@ -185,13 +189,13 @@ TEST_CASE("no rounding of 8-bit products that the derivation admits leaves the b
     }
     if (round % 2 == 1) data.bias = from_bits(to_bits(gauss(rng), output), output);
     const double row_scale = std::abs(static_cast<double>(gauss(rng))) / 64;
-    const Outcome outcome = multiply8(data, static_cast<double>(static_cast<float>(row_scale)), type, output,
+    const Outcome outcome = multiply8(data, static_cast<double>(static_cast<float>(row_scale)), roundings,
                                       grouped, per_block, splits);
     REQUIRE(outcome.error <= outcome.bound);
     if (outcome.magnitude > 1.0 && data.bias == 0) worst = std::max(worst, outcome.bound / outcome.magnitude);
   }
-  // Half an ulp of the output and, of FP8, a fortieth of the magnitudes.
-  CHECK(worst < (output == Float::f16 ? 1e-3 : 5e-3) + (type == Activation8::e4m3 ? 0.025 : 0.0));
+  // Half an ulp of the output and, of FP8 that is not whole, a fortieth of the magnitudes.
+  CHECK(worst < (output == Float::f16 ? 1e-3 : 5e-3) + (type == Activation8::e4m3 && !whole ? 0.025 : 0.0));
 }
 
 TEST_CASE("the bound sees what it should", "[kernels]") {

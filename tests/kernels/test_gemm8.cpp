@@ -25,7 +25,7 @@ namespace {
 /// The kinds that the current GPU has tensor cores for.
 std::vector<Kind> kinds() {
   std::vector<Kind> all = kinds8();
-  if (gpu_status().capability < 89)
+  if (gpu_status().capability < kFp8Capability)
     std::erase_if(all, [](const Kind& kind) { return kind.activations8 == Activation8::e4m3; });
   return all;
 }
