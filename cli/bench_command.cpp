@@ -27,25 +27,48 @@ struct BenchOptions {
   bool no_cublas = false, solve = false, solve_on_cpu = false;
 };
 
-LayerShape layer_of(Weight weight, const LinearShape& shape, const BenchOptions& o) {
+/// --types: weights, and the activations that are not 16-bit floats.
+struct BenchType {
+  Weight weight;
+  std::optional<Activation8> activations8;
+
+  std::string name() const {
+    return activations8 ? fmt::format("{}-{}", name_of(weight), name_of(*activations8)) : name_of(weight);
+  }
+};
+std::vector<BenchType> bench_types() {
+  std::vector<BenchType> types;
+  for (const Weight weight : kWeights) types.push_back({weight, std::nullopt});
+  for (const Weight weight : {Weight::u4b8, Weight::u4, Weight::u8b128})
+    types.push_back({weight, Activation8::int8});
+  for (const Weight weight : {Weight::u4b8, Weight::u4, Weight::mxfp4})
+    types.push_back({weight, Activation8::e4m3});
+  return types;
+}
+std::string bench_type_names() {
+  std::string names;
+  for (const BenchType& type : bench_types())
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", type.name());
+  return names;
+}
+
+LayerShape layer_of(const BenchType& type, const LinearShape& shape, const BenchOptions& o) {
   const Float f = o.activations == "f16" ? Float::f16 : Float::bf16;
   std::optional<GroupSize> group;
-  if (is_fp4(weight))
-    group = GroupSize{weight == Weight::nvfp4 ? 16 : 32};
-  else if (o.group_size > 0)
+  if (is_fp4(type.weight))
+    group = GroupSize{type.weight == Weight::nvfp4 ? 16 : 32};
+  else if (o.group_size > 0 && type.activations8 != Activation8::int8)  // which have one scale per column
     group = GroupSize{o.group_size};
-  return {weight, group, shape.k, shape.n, f};
+  return {type.weight, group, shape.k, shape.n, f, false, type.activations8};
 }
 
 std::vector<LayerShape> layers_of(const BenchOptions& o) {
   std::vector<LayerShape> layers;
+  const std::vector<BenchType> types = bench_types();
   for (const std::string& name : o.types) {
-    const auto* found = std::ranges::find(kWeights, name, [](Weight w) { return std::string{name_of(w)}; });
-    if (found == std::end(kWeights)) {
-      std::string names;
-      for (const Weight w : kWeights) names += fmt::format("{}{}", names.empty() ? "" : ", ", name_of(w));
-      throw Error{ErrorKind::usage, fmt::format("--types {}: there are {}", name, names)};
-    }
+    const auto found = std::ranges::find(types, name, &BenchType::name);
+    if (found == types.end())
+      throw Error{ErrorKind::usage, fmt::format("--types {}: there are {}", name, bench_type_names())};
     for (const std::string& shape_name : o.shapes)
       for (const LinearShape& shape : shapes_named(shape_name)) layers.push_back(layer_of(*found, shape, o));
   }
@@ -97,9 +120,9 @@ void print(const BenchReport& report, const Comparison& comparison, const Output
     out.line();
     out.line(fmt::format(
         "{} x {} activations, group {}, K x N = {} x {}: {}, read alone in {:.1f} us ({:.2f} TB/s)",
-        name_of(shape.weight), name_of(shape.activations), shape.group_size ? shape.group_size->value : -1,
-        shape.k.value, shape.n.value, human_bytes(layer.bytes), layer.floor_us,
-        static_cast<double>(layer.bytes) / layer.floor_us * 1e-6));
+        name_of(shape.weight), activations_text(shape.activations8, shape.activations),
+        shape.group_size ? shape.group_size->value : -1, shape.k.value, shape.n.value,
+        human_bytes(layer.bytes), layer.floor_us, static_cast<double>(layer.bytes) / layer.floor_us * 1e-6));
     const int width = comparison.times.empty() ? 0 : 44;
     out.line(fmt::format("{:>6} {:>9} {:>9} {:>7} {:>7} {:>8} {:>9}  {:<20} {:<{}}{}", "M", "us", "launched",
                          "TB/s", "floor", "TFLOP/s", "cuBLAS", "bound by", width > 0 ? "to the best" : "",
@@ -162,7 +185,7 @@ nlohmann::ordered_json to_json(const BenchReport& report, const Comparison& comp
       points.push_back(std::move(row));
     }
     json["layers"].push_back({{"weights", name_of(shape.weight)},
-                              {"activations", name_of(shape.activations)},
+                              {"activations", activations_text(shape.activations8, shape.activations)},
                               {"group_size", shape.group_size ? shape.group_size->value : -1},
                               {"k", shape.k.value},
                               {"n", shape.n.value},
@@ -246,13 +269,17 @@ void add_bench(CLI::App& root) {
       ->delimiter(',')
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  cmd->add_option("--types", o->types, "weights: u4b8, u4, u4fz (float zero points), u8b128, e4m3, nvfp4, mxfp4, comma separated")
+  cmd->add_option(
+         "--types", o->types,
+         fmt::format("weights (u4fz: float zero points), and activations of 8 bits: {}; comma separated",
+                     bench_type_names()))
       ->delimiter(',')
       ->capture_default_str();
-  cmd->add_option("--activations", o->activations)
+  cmd->add_option("--activations", o->activations, "of 16 bits; with those of 8 bits: outputs")
       ->check(CLI::IsMember({"f16", "bf16"}))
       ->capture_default_str();
-  cmd->add_option("--group-size", o->group_size, "32, 64, 128, or -1: one scale per column")
+  cmd->add_option("--group-size", o->group_size,
+                  "32, 64, 128, or -1: one scale per column, as with int8 always")
       ->check(CLI::IsMember({-1, 32, 64, 128}))
       ->capture_default_str();
   cmd->add_option("--family", o->family, "auto: the fastest that runs here")

@@ -75,10 +75,11 @@ std::string roofline_svg(const BenchReport& report) {
           x_of(flops / static_cast<double>(layer.bytes)), y_of(flops / point.graph_us * 1e-6), colour,
           point.m.value, point.graph_us);
     }
-    svg += text(kLeft + kWidth - 250, kTop + kHeight - 14 - 16 * static_cast<double>(index),
-                fmt::format("{} {} {} x {}", name_of(shape.weight), name_of(shape.activations), shape.k.value,
-                            shape.n.value),
-                fmt::format("fill=\"{}\"", colour).c_str());
+    svg += text(
+        kLeft + kWidth - 250, kTop + kHeight - 14 - 16 * static_cast<double>(index),
+        fmt::format("{} {} {} x {}", name_of(shape.weight),
+                    activations_text(shape.activations8, shape.activations), shape.k.value, shape.n.value),
+        fmt::format("fill=\"{}\"", colour).c_str());
     ++index;
   }
   return svg + "</svg>\n";

@@ -2,6 +2,8 @@
 #include <array>
 #include <cmath>
 
+#include <cuda_fp8.h>
+
 #include "gpu/blas.hpp"
 #include "kernels/bench.hpp"
 #include "kernels/dequantize.hpp"
@@ -110,6 +112,16 @@ __global__ void fill_bytes(std::uint8_t* out, std::size_t size, int low, int spa
     out[i] = static_cast<std::uint8_t>(
         low + static_cast<int>(mixed_bits(i, seed) % static_cast<std::uint32_t>(span)));
 }
+/// Any int8; e4m3 of magnitudes 2^-3 to 60 and either sign.
+template <Activation8 kActivations>
+__global__ void fill_activations8(std::uint8_t* out, std::size_t size, std::uint32_t seed) {
+  for (std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < size;
+       i += static_cast<std::size_t>(gridDim.x) * blockDim.x) {
+    const std::uint32_t x = mixed_bits(i, seed);
+    out[i] = static_cast<std::uint8_t>(
+        kActivations == Activation8::int8 ? x >> 24 : (x >> 31 << 7) + (4u << 3) + x % (9u << 3));
+  }
+}
 /// A NaN code of e4m3 is not a weight.
 __global__ void clear_nan_codes(std::uint32_t* words, std::size_t size) {
   for (std::size_t i = static_cast<std::size_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < size;
@@ -117,12 +129,29 @@ __global__ void clear_nan_codes(std::uint32_t* words, std::size_t size) {
     words[i] &= 0xf7f7f7f7u;
 }
 
-/// Squared distance and squared length of the exact products of `rows` rows, m_step apart. One thread a
-/// column.
+template <Activation8 kActivations>
+struct Bits8 {
+  std::uint8_t bits;
+  __device__ double value() const {
+    if constexpr (kActivations == Activation8::int8) return static_cast<std::int8_t>(bits);
+    __nv_fp8_e4m3 e4m3;
+    e4m3.__x = bits;
+    return static_cast<double>(static_cast<float>(e4m3));
+  }
+};
 template <Float kFloat>
-__global__ void compare_kernel(const std::uint16_t* a, const std::uint16_t* weights, const std::uint16_t* out,
-                               int n_size, int k_size, int rows, int m_step, double* distance,
-                               double* length) {
+struct Bits16 {
+  std::uint16_t bits;
+  __device__ double value() const { return static_cast<double>(to_floats<kFloat>(bits).x); }
+};
+
+/// Squared distance and squared length of the exact products of `rows` rows, m_step apart. One thread a
+/// column. `row_scales`: of 8-bit activations, else null.
+template <class Activation, Float kFloat>
+__global__ void compare_kernel(const void* activations, const float* row_scales, const std::uint16_t* weights,
+                               const std::uint16_t* out, int n_size, int k_size, int rows, int m_step,
+                               double* distance, double* length) {
+  const auto* a = static_cast<const Activation*>(activations);
   const int n = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (n >= n_size) return;
   const auto value = [](std::uint16_t bits) { return static_cast<double>(to_floats<kFloat>(bits).x); };
@@ -131,7 +160,8 @@ __global__ void compare_kernel(const std::uint16_t* a, const std::uint16_t* weig
     const std::int64_t m = static_cast<std::int64_t>(row) * m_step;
     double sum = 0;
     for (std::int64_t k = 0; k < k_size; ++k)
-      sum += value(a[m * k_size + k]) * value(weights[k * n_size + n]);
+      sum += a[m * k_size + k].value() * value(weights[k * n_size + n]);
+    if (row_scales) sum *= static_cast<double>(row_scales[m]);
     const double error = value(out[m * n_size + n]) - sum;
     off += error * error, all += sum * sum;
   }
@@ -179,12 +209,15 @@ struct Weights {
     auto* bytes8 = reinterpret_cast<std::uint8_t*>(scales.data());
     if (layer.weight == Weight::nvfp4)  // e5m3 from 1 to 16
       fill_bytes<<<kBlocks, kThreads, 0, stream.get()>>>(bytes8, scales.size(), 15 << 3, 32, 3);
-    else if (layer.weight == Weight::mxfp4)  // 2^-10 to 2^-3
-      fill_bytes<<<kBlocks, kThreads, 0, stream.get()>>>(bytes8, scales.size(), 117, 8, 3);
+    else if (layer.weight == Weight::mxfp4)  // 2^-10 to 2^-3, and the factor that FP8's contain
+      fill_bytes<<<kBlocks, kThreads, 0, stream.get()>>>(bytes8, scales.size(),
+                                                         layer.activations8 ? 123 : 117, 8, 3);
     else {
       const bool fp8 = layer.weight == Weight::e4m3, f16 = layer.activations == Float::f16;
-      const float low =
-          fp8 ? (f16 ? 0x1p-2f : 0x1p110f) : 0x1p-9f;  // with the factor that e4m3's scales contain
+      // With the factor that scales of e4m3, and of what e4m3 multiplies, contain.
+      const float low = fp8                                       ? (f16 ? 0x1p-2f : 0x1p110f)
+                        : layer.activations8 == Activation8::e4m3 ? 1.0f
+                                                                  : 0x1p-9f;
       if (f16)
         fill_floats<Float::f16>
             <<<kBlocks, kThreads, 0, stream.get()>>>(floats, scales.size() / 2, low, true, 3);
@@ -221,17 +254,24 @@ double read_floor(const Weights& weights, const Stream& stream, int sms) {
   return best * static_cast<double>(weights.bytes()) / static_cast<double>(weights.num_words * 4);
 }
 
-double check(const LayerShape& layer, M m, const std::uint16_t* a, const std::uint16_t* weights,
-             const DeviceBuffer<std::uint16_t>& out, const Stream& stream) {
+template <Float kFloat>
+auto compare_kernel_for(std::optional<Activation8> activations8) {
+  if (!activations8) return compare_kernel<Bits16<kFloat>, kFloat>;
+  return activations8 == Activation8::int8 ? compare_kernel<Bits8<Activation8::int8>, kFloat>
+                                           : compare_kernel<Bits8<Activation8::e4m3>, kFloat>;
+}
+
+double check(const LayerShape& layer, M m, const void* a, const float* row_scales,
+             const std::uint16_t* weights, const DeviceBuffer<std::uint16_t>& out, const Stream& stream) {
   DeviceBuffer<double> sums{2};
   sums.fill_bytes(0, stream);
   const int rows = static_cast<int>(std::min<std::int64_t>(m.value, 4));
   const int step = rows > 1 ? static_cast<int>((m.value - 1) / (rows - 1)) : 1;  // the last row among them
   const int n = static_cast<int>(layer.n.value), k = static_cast<int>(layer.k.value);
-  const auto kernel =
-      layer.activations == Float::f16 ? compare_kernel<Float::f16> : compare_kernel<Float::bf16>;
-  kernel<<<(n + 63) / 64, 64, 0, stream.get()>>>(a, weights, out.data(), n, k, rows, step, sums.data(),
-                                                 sums.data() + 1);
+  const auto kernel = layer.activations == Float::f16 ? compare_kernel_for<Float::f16>(layer.activations8)
+                                                      : compare_kernel_for<Float::bf16>(layer.activations8);
+  kernel<<<(n + 63) / 64, 64, 0, stream.get()>>>(a, row_scales, weights, out.data(), n, k, rows, step,
+                                                 sums.data(), sums.data() + 1);
   MPK_CUDA(cudaGetLastError());
   const std::vector<double> host = sums.to_host(stream);
   return std::sqrt(host[0] / host[1]);
@@ -287,6 +327,16 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
       fill_floats<Float::f16><<<kBlocks, kThreads, 0, stream.get()>>>(a.data(), a.size(), 0.25f, false, 7);
     else
       fill_floats<Float::bf16><<<kBlocks, kThreads, 0, stream.get()>>>(a.data(), a.size(), 0.25f, false, 7);
+    DeviceBuffer<std::uint8_t> a8{layer.activations8 ? static_cast<std::size_t>(most) * k : 0};
+    DeviceBuffer<float> row_scales{layer.activations8 ? static_cast<std::size_t>(most) : 0};
+    if (layer.activations8) {
+      const bool int8 = layer.activations8 == Activation8::int8;
+      const auto fill = int8 ? fill_activations8<Activation8::int8> : fill_activations8<Activation8::e4m3>;
+      fill<<<kBlocks, kThreads, 0, stream.get()>>>(a8.data(), a8.size(), 8);
+      const std::vector<float> scales(static_cast<std::size_t>(most), 0x1.4p-7f);
+      row_scales = DeviceBuffer<float>{scales, stream};
+    }
+    const void* activations = layer.activations8 ? static_cast<const void*>(a8.data()) : a.data();
     // What is checked against, and cuBLAS's weights, which rotate, too.
     const auto dense = static_cast<int>(std::clamp<std::size_t>(kColdBytes / (k * n * 2) + 1, 2, 16));
     DeviceBuffer<std::uint16_t> decoded{k * n * static_cast<std::size_t>(cublas ? dense : 1)};
@@ -299,7 +349,8 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
       workspace.fill_bytes(0, stream);
       const auto launch = [&](int i) {
         GemmBuffers buffers = weights.of(i % weights.copies);
-        buffers.activations = a.data();
+        buffers.activations = activations;
+        buffers.row_scales = row_scales.data();
         buffers.out = out.data();
         buffers.workspace = workspace.data();
         gemm(plan, buffers, stream.get());
@@ -307,9 +358,10 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
       out.fill_bytes(0xff, stream);
       launch(0);
       BenchPoint point{m, describe(plan), 0, 0, 0, plan.expected_us, {}};
-      point.error = check(layer, m, a.data(), decoded.data(), out, stream);
-      const double tolerance =
-          layer.activations == Float::f16 ? 2e-3 : 1.6e-2;  // a few roundings of the output
+      point.error = check(layer, m, activations, row_scales.data(), decoded.data(), out, stream);
+      // A few roundings of the output, and what FP8 sums of 14 bits may lose.
+      const double tolerance = (layer.activations == Float::f16 ? 2e-3 : 1.6e-2) +
+                               (layer.activations8 == Activation8::e4m3 ? 2e-3 : 0.0);
       if (!(point.error <= tolerance))
         throw Error{ErrorKind::mismatch, "wrong product, nothing timed: " + point.kernel +
                                              ", M = " + std::to_string(m.value) + ", off by " +

@@ -58,7 +58,8 @@ inline BenchLimit limit_of(const BenchReport& report, const BenchLayer& layer, c
   if (report.peak_tflops) {
     const double flops = 2.0 * static_cast<double>(point.m.value) * static_cast<double>(layer.layer.k.value) *
                          static_cast<double>(layer.layer.n.value);
-    const double us = flops / (*report.peak_tflops * 1e6);
+    const int rate = layer.layer.activations8 ? 2 : 1;  // tensor cores multiply bytes twice as fast
+    const double us = flops / (rate * *report.peak_tflops * 1e6);
     if (us > limit.us) limit = {"tensor cores", us};
   }
   return limit;

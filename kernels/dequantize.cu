@@ -1,12 +1,15 @@
 #include "gpu/check.hpp"
 #include "kernels/dequantize.hpp"
 #include "kernels/device/decode.cuh"
+#include "kernels/device/decode8.cuh"
 #include "kernels/device/fragment.cuh"
 
 namespace mpk {
 namespace {
 
-constexpr int kWarps = 4;  // of a block, each with a 16 x 64 tile of its own
+constexpr int kWarps = 4;  // of a block, each with a tile of its own
+// Rows of the tiles are longer than they need to be, which keeps the 16-byte reads free of bank conflicts.
+constexpr int kPadding = 8;
 
 struct DequantizeArgs {
   const std::uint32_t* words;
@@ -18,10 +21,23 @@ struct DequantizeArgs {
   bool grouped;
 };
 
+/// A warp's tile, row by row.
+template <int kColumns, int kRows>
+__device__ __forceinline__ void write_tile(const std::uint16_t (&tile)[kRows][kColumns + kPadding],
+                                           const DequantizeArgs& args, int k0, int n0, int lane) {
+  constexpr int kRowChunks = kColumns / 8;
+  __syncwarp();
+#pragma unroll
+  for (int i = lane; i < kRows * kRowChunks; i += kWarpSize) {
+    const int k = i / kRowChunks, column = i % kRowChunks * 8;
+    *reinterpret_cast<uint4*>(args.out + static_cast<std::int64_t>(k0 + k) * args.n + n0 + column) =
+        *reinterpret_cast<const uint4*>(&tile[k][column]);
+  }
+}
+
 template <Weight kWeight, Float kFloat>
 __global__ void __launch_bounds__(kWarps* kWarpSize)
     dequantize_kernel(const __grid_constant__ DequantizeArgs args) {
-  constexpr int kPadding = 8;  // halves: rows of 9 x 16 bytes keep the 16-byte reads free of bank conflicts
   constexpr int kWords = bits_of(kWeight);  // of a lane, in a 16 x 64 tile
   __shared__ alignas(16) std::uint16_t tiles[kWarps][kTileK][kTileN + kPadding];
   const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
@@ -80,21 +96,81 @@ __global__ void __launch_bounds__(kWarps* kWarpSize)
       tiles[warp][k + 1][column] = static_cast<std::uint16_t>(out >> 16);
     }
   }
-  __syncwarp();
-  constexpr int kRowChunks = kTileN / 8;
+  write_tile<kTileN>(tiles[warp], args, k0, n0, lane);
+}
+
+template <Activation8 kActivations>
+__device__ __forceinline__ float byte_value(std::uint32_t byte) {
+  if constexpr (kActivations == Activation8::int8) return static_cast<float>(static_cast<std::int8_t>(byte));
+  // Sign, exponent and mantissa to where float32 has them; 2^120 is the difference of the biases.
+  return __uint_as_float((byte & 0x80u) << 24 | (byte & 0x7fu) << 20) * 0x1p120f;
+}
+
+/// Of layers for 8-bit activations: 32 x 32 tiles.
+template <Activation8 kActivations, Weight kWeight, Float kFloat>
+__global__ void __launch_bounds__(kWarps* kWarpSize)
+    dequantize8_kernel(const __grid_constant__ DequantizeArgs args) {
+  constexpr int kWords = bits_of(kWeight);  // of a lane, in a 32 x 32 tile
+  __shared__ alignas(16) std::uint16_t tiles[kWarps][kTileA8][kTileA8 + kPadding];
+  const int lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
+  const int tile = blockIdx.x * kWarps + warp;
+  if (tile >= args.num_tiles) return;
+  const int tiles_n = args.n / kTileA8, k0 = tile / tiles_n * kTileA8, n0 = tile % tiles_n * kTileA8;
+  const std::int64_t row = k0 / args.rows_per_group;  // of the scales
+
+  std::uint32_t words[kWords];
 #pragma unroll
-  for (int i = lane; i < kTileK * kRowChunks; i += kWarpSize) {
-    const int k = i / kRowChunks, column = i % kRowChunks * 8;
-    *reinterpret_cast<uint4*>(args.out + static_cast<std::int64_t>(k0 + k) * args.n + n0 + column) =
-        *reinterpret_cast<const uint4*>(&tiles[warp][k][column]);
+  for (int i = 0; i < kWords; ++i)
+    words[i] = args.words[(static_cast<std::int64_t>(tile) * kWarpSize + lane) * kWords + i];
+  std::uint32_t zeros = 0;
+  if constexpr (kWeight == Weight::u4)
+    zeros = args.zeros[row * (args.n / 8) + n0 / kTileN * 8 + lane_place(lane).row];
+
+#pragma unroll
+  for (int block = 0; block < kBlocksPerTileA8; ++block) {
+    std::uint32_t fragment[2];
+    decode8<kWeight, kActivations>(words, block, fragment, decode_zero8(zeros, n0 % kTileN / kMmaN + block));
+    const int column = kMmaN * block + lane_place(lane).row;
+    const std::int64_t at = row * args.n + n0 + single_scale_position(column);
+    float scale;
+    if constexpr (scale_bytes(kWeight) == 1)
+      scale = __uint_as_float(decode_e8m0(static_cast<const std::uint8_t*>(args.scales)[at]));
+    else
+      scale = to_floats<kFloat>(static_cast<const std::uint16_t*>(args.scales)[at]).x;
+    scale *= 1.0f / kDecoded8<kWeight, kActivations>;
+#pragma unroll
+    for (int r = 0; r < 2; ++r)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float exact = byte_value<kActivations>(fragment[r] >> 8 * e & 0xffu);
+        tiles[warp][b_element8(lane, r, e).row][column] =
+            static_cast<std::uint16_t>(round_to<kFloat>(exact * scale, 0.0f));
+      }
   }
+  write_tile<kTileA8>(tiles[warp], args, k0, n0, lane);
 }
 
 template <Weight kWeight>
 auto kernel_for(Float f) {
   return f == Float::f16 ? dequantize_kernel<kWeight, Float::f16> : dequantize_kernel<kWeight, Float::bf16>;
 }
+template <Activation8 kActivations, Weight kWeight>
+auto kernel8_for(Float f) {
+  return f == Float::f16 ? dequantize8_kernel<kActivations, kWeight, Float::f16>
+                         : dequantize8_kernel<kActivations, kWeight, Float::bf16>;
+}
 auto kernel_for(const LayerShape& layer) {
+  constexpr Activation8 kInt8 = Activation8::int8, kFp8 = Activation8::e4m3;
+  if (layer.activations8) {
+    const bool int8 = layer.activations8 == kInt8;
+    if (layer.weight == Weight::u8b128) return kernel8_for<kInt8, Weight::u8b128>(layer.activations);
+    if (layer.weight == Weight::mxfp4) return kernel8_for<kFp8, Weight::mxfp4>(layer.activations);
+    if (layer.weight == Weight::u4)
+      return int8 ? kernel8_for<kInt8, Weight::u4>(layer.activations)
+                  : kernel8_for<kFp8, Weight::u4>(layer.activations);
+    return int8 ? kernel8_for<kInt8, Weight::u4b8>(layer.activations)
+                : kernel8_for<kFp8, Weight::u4b8>(layer.activations);
+  }
   switch (layer.weight) {
     case Weight::u4:
       return kernel_for<Weight::u4>(layer.activations);
@@ -118,8 +194,6 @@ auto kernel_for(const LayerShape& layer) {
 
 void dequantize(const LayerShape& layer, const GemmBuffers& buffers, std::uint16_t* out, GpuStream stream) {
   require_gemm(layer);
-  if (layer.activations8)
-    throw Error{ErrorKind::unsupported, "weights for 8-bit activations have no decoder but the GEMM's"};
   const DequantizeArgs args{
       .words = buffers.words,
       .scales = buffers.scales,
@@ -128,7 +202,8 @@ void dequantize(const LayerShape& layer, const GemmBuffers& buffers, std::uint16
       .out = out,
       .n = static_cast<int>(layer.n.value),
       .rows_per_group = static_cast<int>(layer.grouped() ? layer.group_size->value : layer.k.value),
-      .num_tiles = static_cast<int>(layer.k.value / kTileK * (layer.n.value / kTileN)),
+      .num_tiles = static_cast<int>(layer.activations8 ? layer.k.value / kTileA8 * (layer.n.value / kTileA8)
+                                                       : layer.k.value / kTileK * (layer.n.value / kTileN)),
       .grouped = layer.grouped(),
   };
   kernel_for(layer)<<<(args.num_tiles + kWarps - 1) / kWarps, kWarps * kWarpSize, 0, stream>>>(args);

@@ -80,6 +80,11 @@ constexpr MPK_HOST_DEVICE void decode8(const std::uint32_t* words, int block, st
   }
 }
 
+/// The float32, as its bits, that an e8m0 scale stands for: the byte is the exponent; 0 means 2^-127.
+constexpr MPK_HOST_DEVICE std::uint32_t decode_e8m0(std::uint32_t byte) {
+  return byte > 0 ? byte << 23 : 0x00400000u;
+}
+
 /// The zero point of n-block `block` of 8, from a word with those of a lane's eight columns, in every byte.
 constexpr MPK_HOST_DEVICE std::uint32_t decode_zero8(std::uint32_t x, int block) {
   return detail::four_times(x >> 4 * block & 15u);

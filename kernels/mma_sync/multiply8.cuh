@@ -125,7 +125,8 @@ struct Multiplier8 {
       const uint2 bytes = load_shared2(from);
 #pragma unroll
       for (int i = 0; i < 8; ++i)
-        scales[i / 2][i % 2] = e8m0_to_float((i < 4 ? bytes.x : bytes.y) >> 8 * (i % 4) & 0xffu);
+        scales[i / 2][i % 2] =
+            __uint_as_float(decode_e8m0((i < 4 ? bytes.x : bytes.y) >> 8 * (i % 4) & 0xffu));
     } else {
       const uint4 pairs = load_shared(from);
       const std::uint32_t words[] = {pairs.x, pairs.y, pairs.z, pairs.w};
@@ -135,10 +136,6 @@ struct Multiplier8 {
         scales[j][0] = pair.x, scales[j][1] = pair.y;
       }
     }
-  }
-  /// The byte is the exponent; 0 means 2^-127.
-  static __device__ __forceinline__ float e8m0_to_float(std::uint32_t byte) {
-    return __uint_as_float(max(byte << 23, 0x00400000u));
   }
 };
 

@@ -101,12 +101,15 @@ TEST_CASE("GPU: the float64 reference is the plain sum", "[kernels][gpu][small]"
     }
 }
 
-TEST_CASE("GPU: dequantized weights are the rounded products, to the bit", "[kernels][gpu][small]") {
+TEST_CASE("GPU: dequantized weights are the rounded products, to the bit", "[kernels][gpu][a8][small]") {
   NEED_GPU();
-  for (const Kind kind : kKinds)
+  std::vector<Kind> kinds = kinds8();
+  kinds.insert(kinds.end(), std::begin(kKinds), std::end(kKinds));
+  for (const Kind kind : kinds)
     for (const int group_size : group_sizes(kind.weight))
       for (const auto& [k, n] : {std::pair{128, 64}, {256, 128}, {384, 320}}) {
-        CAPTURE(name_of(kind.weight), name_of(kind.activations), group_size, k, n);
+        CAPTURE(name_of(kind.weight), kind.activations8.has_value(), name_of(kind.activations), group_size, k,
+                n);
         std::mt19937 rng{mpk::test::seed()};
         const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, k, n), Numbers::wild);
         std::vector<std::uint16_t> expected(at(std::int64_t{k} * n));
