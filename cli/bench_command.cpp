@@ -7,6 +7,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/pipeline/bench_comparison.hpp"
+#include "cli/pipeline/bench_type.hpp"
 #include "cli/pipeline/solve_bench.hpp"
 #include "cli/roofline.hpp"
 #include "cli/terminal.hpp"
@@ -27,50 +28,18 @@ struct BenchOptions {
   bool no_cublas = false, solve = false, solve_on_cpu = false;
 };
 
-/// --types: weights, and the activations that are not 16-bit floats.
-struct BenchType {
-  Weight weight;
-  std::optional<Activation8> activations8;
-
-  std::string name() const {
-    return activations8 ? fmt::format("{}-{}", name_of(weight), name_of(*activations8)) : name_of(weight);
-  }
-};
-std::vector<BenchType> bench_types() {
-  std::vector<BenchType> types;
-  for (const Weight weight : kWeights) types.push_back({weight, std::nullopt});
-  for (const Weight weight : {Weight::u4b8, Weight::u4, Weight::u8b128})
-    types.push_back({weight, Activation8::int8});
-  for (const Weight weight : {Weight::u4b8, Weight::u4, Weight::mxfp4})
-    types.push_back({weight, Activation8::e4m3});
-  return types;
-}
-std::string bench_type_names() {
-  std::string names;
-  for (const BenchType& type : bench_types())
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", type.name());
-  return names;
-}
-
-LayerShape layer_of(const BenchType& type, const LinearShape& shape, const BenchOptions& o) {
-  const Float f = o.activations == "f16" ? Float::f16 : Float::bf16;
-  std::optional<GroupSize> group;
-  if (is_fp4(type.weight))
-    group = GroupSize{type.weight == Weight::nvfp4 ? 16 : 32};
-  else if (o.group_size > 0 && type.activations8 != Activation8::int8)  // which have one scale per column
-    group = GroupSize{o.group_size};
-  return {type.weight, group, shape.k, shape.n, f, false, type.activations8};
-}
-
 std::vector<LayerShape> layers_of(const BenchOptions& o) {
+  const Float f = o.activations == "f16" ? Float::f16 : Float::bf16;
+  const auto group = o.group_size > 0 ? std::optional{GroupSize{o.group_size}} : std::nullopt;
   std::vector<LayerShape> layers;
-  const std::vector<BenchType> types = bench_types();
   for (const std::string& name : o.types) {
-    const auto found = std::ranges::find(types, name, &BenchType::name);
-    if (found == types.end())
+    const auto type = bench_type_named(name);
+    if (!type)
       throw Error{ErrorKind::usage, fmt::format("--types {}: there are {}", name, bench_type_names())};
     for (const std::string& shape_name : o.shapes)
-      for (const LinearShape& shape : shapes_named(shape_name)) layers.push_back(layer_of(*found, shape, o));
+      for (const LinearShape& shape : shapes_named(shape_name))
+        layers.push_back(
+            {type->weight, type->group_size(group), shape.k, shape.n, f, false, type->activations8});
   }
   return layers;
 }

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "cli/pipeline/bench_type.hpp"
 #include "packer/format/error.hpp"
 #include "packer/io/json_file.hpp"
 
@@ -37,15 +38,11 @@ void require_known_keys(const Json& object, std::initializer_list<std::string_vi
       refuse(fmt::format("unknown key \"{}\"; there are {}", key, fmt::join(known, ", ")));
 }
 
-Weight weight_in(const Json& row) {
+BenchType type_in(const Json& row) {
   const std::string name = text_of(row, "type");
-  const auto* found = std::ranges::find(kWeights, name, [](Weight w) { return std::string{name_of(w)}; });
-  if (found == std::end(kWeights)) {
-    std::vector<std::string> names;
-    for (const Weight w : kWeights) names.emplace_back(name_of(w));
-    refuse(fmt::format("unknown type \"{}\"; there are {}", name, fmt::join(names, ", ")));
-  }
-  return *found;
+  const auto type = bench_type_named(name);
+  if (!type) refuse(fmt::format("unknown type \"{}\"; there are {}", name, bench_type_names()));
+  return *type;
 }
 Float activations_in(const Json& row) {
   if (!row.contains("activations")) return Float::f16;
@@ -54,9 +51,8 @@ Float activations_in(const Json& row) {
     if (name == name_of(f)) return f;
   refuse(fmt::format("unknown activations \"{}\"; there are f16, bf16", name));
 }
-std::optional<GroupSize> group_size_in(const Json& row, Weight weight) {
-  if (!row.contains("group_size"))
-    return GroupSize{weight == Weight::nvfp4 ? 16 : weight == Weight::mxfp4 ? 32 : 128};
+std::optional<GroupSize> group_size_in(const Json& row, const BenchType& type) {
+  if (!row.contains("group_size")) return type.group_size(GroupSize{128});
   if (row.at("group_size") == -1) return std::nullopt;
   return GroupSize{positive_of(row, "group_size")};
 }
@@ -64,13 +60,14 @@ std::optional<GroupSize> group_size_in(const Json& row, Weight weight) {
 ComparisonTime time_in(const Json& row) {
   if (!row.is_object()) refuse("it is no object");
   require_known_keys(row, {"k", "n", "m", "type", "activations", "group_size", "us", "name"});
-  const Weight weight = weight_in(row);
+  const BenchType type = type_in(row);
   ComparisonTime time{.name = text_of(row, "name"),
-                      .layer = {.weight = weight,
-                                .group_size = group_size_in(row, weight),
+                      .layer = {.weight = type.weight,
+                                .group_size = group_size_in(row, type),
                                 .k = K{positive_of(row, "k")},
                                 .n = N{positive_of(row, "n")},
-                                .activations = activations_in(row)},
+                                .activations = activations_in(row),
+                                .activations8 = type.activations8},
                       .m = M{positive_of(row, "m")}};
   const auto us = row.find("us");
   if (us == row.end() || !us->is_number() || !(us->get<double>() > 0))
@@ -93,7 +90,7 @@ void read_into(Comparison& comparison, const std::filesystem::path& path) {
 
 bool same_product(const LayerShape& a, const LayerShape& b) {
   return a.weight == b.weight && a.group_size == b.group_size && a.k == b.k && a.n == b.n &&
-         a.activations == b.activations && a.act_order == b.act_order;
+         a.activations == b.activations && a.activations8 == b.activations8 && a.act_order == b.act_order;
 }
 
 template <class Wanted>

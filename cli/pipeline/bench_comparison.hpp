@@ -5,8 +5,9 @@
 //   {"label": "where these come from",
 //    "rows": [{"k": 4096, "n": 4096, "m": 1, "type": "u4b8", "us": 8.7, "name": "vLLM 0.33 Marlin"}, ...]}
 //
-// A row may also say "activations" ("f16" if it does not) and "group_size" (128; 16 for nvfp4, 32 for mxfp4;
-// -1: one scale per column). A product is only held against rows that agree with it in all of these.
+// A row may also say "activations" ("f16" if it does not; of a type as "u4b8-int8": its outputs) and
+// "group_size" (128; 16 for nvfp4, 32 for mxfp4; -1: one scale per column, as with int8). A product is only
+// held against rows that agree with it in all of these.
 
 #include <filesystem>
 #include <optional>

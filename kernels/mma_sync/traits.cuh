@@ -3,6 +3,7 @@
 
 #include "kernels/device/fragment.cuh"
 #include "kernels/device/swizzle.cuh"
+#include "kernels/gemm.hpp"
 #include "kernels/weight.hpp"
 
 namespace mpk {

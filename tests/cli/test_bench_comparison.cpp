@@ -21,6 +21,11 @@ LayerShape layer(std::int64_t k, std::int64_t n, Weight weight = Weight::u4b8, i
           .activations = activations};
 }
 
+LayerShape for_activations(Activation8 activations, LayerShape layer) {
+  layer.activations8 = activations;
+  return layer;
+}
+
 BenchPoint point(std::int64_t m, double us, std::optional<double> cublas_us = std::nullopt) {
   return {.m = M{m}, .kernel = {}, .graph_us = us, .cublas_us = cublas_us};
 }
@@ -44,7 +49,9 @@ TEST_CASE("a product is held against the least time of its own kind", "[bench_co
                         R"(, {"k": 64, "n": 128, "m": 2, "type": "u4b8", "us": 3, "name": "faster"},
                         {"k": 64, "n": 128, "m": 2, "type": "u4b8", "us": 1, "name": "bf16", "activations": "bf16"},
                         {"k": 64, "n": 128, "m": 2, "type": "u4b8", "us": 1, "name": "one", "group_size": -1},
-                        {"k": 64, "n": 128, "m": 2, "type": "nvfp4", "us": 2, "name": "fp4"})"));
+                        {"k": 64, "n": 128, "m": 2, "type": "nvfp4", "us": 2, "name": "fp4"},
+                        {"k": 64, "n": 128, "m": 2, "type": "u4b8-e4m3", "us": 1, "name": "fp8"},
+                        {"k": 64, "n": 128, "m": 2, "type": "u4b8-int8", "us": 1, "name": "int8"})"));
   const auto best = [&](const LayerShape& shape, std::int64_t m) -> std::string {
     const ComparisonTime* found = best_time(times, shape, M{m});
     return found == nullptr ? "none" : found->name;
@@ -54,6 +61,9 @@ TEST_CASE("a product is held against the least time of its own kind", "[bench_co
   REQUIRE(best(layer(64, 128, Weight::u4b8, 128, Float::bf16), 2) == "bf16");
   REQUIRE(best(layer(64, 128, Weight::u4b8, -1), 2) == "one");
   REQUIRE(best(layer(64, 128, Weight::nvfp4, 16), 2) == "fp4");
+  REQUIRE(best(for_activations(Activation8::e4m3, layer(64, 128)), 2) == "fp8");
+  REQUIRE(best(for_activations(Activation8::int8, layer(64, 128, Weight::u4b8, -1)), 2) == "int8");
+  REQUIRE(best(for_activations(Activation8::e4m3, layer(64, 128, Weight::u4b8, -1)), 2) == "none");
   REQUIRE(best(layer(64, 128), 1) == "none");
   REQUIRE(best(layer(128, 64), 2) == "none");
   REQUIRE(best(layer(64, 128, Weight::u4b8, 64), 2) == "none");
