@@ -153,6 +153,12 @@ void add_convert(CLI::App& root) {
   std::vector<std::string> scale_dtypes{"float16", "bfloat16"};
   cmd->add_option("--scale-dtype", o->scale_dtype, "of the scales, where the format leaves a choice")
       ->check(CLI::IsMember(scale_dtypes));
+  std::vector<std::string> activations;
+  for (const auto& [name, dtype] : activation_names()) activations.push_back(name);
+  cmd->add_option(
+         "--activations", o->activations,
+         "what the kernel multiplies with, where the layout depends on it: marlin-a8, NVFP4 in marlin")
+      ->check(CLI::IsMember(activations));
   cmd->add_option(
          "--zeros", o->zeros,
          "what asymmetric GPTQ zero points mean: v1 (stored less one), v2, or auto: what the codes say")

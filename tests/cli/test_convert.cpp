@@ -173,6 +173,28 @@ TEST_CASE("zero points, act-order and small floats keep every bit on the way thr
   }
 }
 
+TEST_CASE("marlin-a8 is for the activations that were asked for", "[convert]") {
+  nlohmann::json config = kGptq;
+  config["group_size"] = -1;
+  const Source source("gptq", {kU4B8, std::nullopt, DType::F16}, config);
+  const auto [activations, recorded] = GENERATE(table<std::optional<DType>, DType>(
+      {{std::nullopt, DType::F8_E4M3}, {DType::F8_E4M3, DType::F8_E4M3}, {DType::I8, DType::I8}}));
+  ConvertJob to_a8 = job(source.path, source.dir / "out", {"marlin-a8"});
+  to_a8.recode.activations = activations;
+  run_convert(to_a8);
+  VerifyJob verify;
+  verify.artifact = source.dir / "out";
+  verify.source = source.path;
+  verify.device = Device::cpu;
+  const VerifyReport verdict = run_verify(verify);
+  CAPTURE(verdict.all_failures());
+  REQUIRE(verdict.passed());
+  for (const LayerCheck& layer : verdict.layers)
+    REQUIRE(weight_format_named("marlin-a8")->activations(layer.scheme) == recorded);
+  run_convert(job(source.dir / "out", source.dir / "back", {"origin"}));
+  require_same_tensors(source.path, source.dir / "back");
+}
+
 TEST_CASE("HQQ's float zero points go to marlin, exactly or with the largest error said", "[convert]") {
   const DType zero_dtype = GENERATE(DType::F16, DType::F32);
   const int group = GENERATE(64, 16, -1), k = GENERATE(128, 320);  // 320 is padded
