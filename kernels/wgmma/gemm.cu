@@ -27,24 +27,25 @@ struct Variant {
   }
 };
 // One kind of weights and activations: tile m, k; stages of the ring; what warpgroups share, how many there
-// are, and blocks of a multiprocessor.
+// are, blocks of a multiprocessor; buffers of decoded fragments.
 template <Weight kWeight, Float kFloat>
 constexpr auto variants_of() {
+  constexpr int kBuffers = is_fp4(kWeight) ? 2 : 1;  // where no scales wait for sums, more registers are free
   if constexpr (bits_of(kWeight) == 8)
-    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 4, Share::stages, 2, 2>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 3, 1>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 64, 6, Share::stages, 2, 1>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 64, 5, Share::fragments, 4, 1>>()};
+    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 4, Share::stages, 2, 2, 1>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 3, 1, 2>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 64, 6, Share::stages, 2, 1, 2>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 64, 5, Share::fragments, 4, 1, 2>>()};
   else if constexpr (zero_bits(kWeight) == 16)  // which need room in shared memory
-    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 6, Share::stages, 2, 2>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1>>()};
+    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 6, Share::stages, 2, 2, 1>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1, 2>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
   else
-    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 128, 4, Share::stages, 2, 2>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1>>()};
+    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 128, 4, Share::stages, 2, 2, kBuffers>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1, 2>>(),
+                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
 }
 constexpr auto kVariants =
     join(variants_of<Weight::u4b8, Float::f16>(), variants_of<Weight::u4b8, Float::bf16>(),

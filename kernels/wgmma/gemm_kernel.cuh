@@ -520,9 +520,9 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
   extern __shared__ std::uint8_t shared[];
   const WgmmaMemory<T> memory{(shared_address(shared) + 1023) / 1024 * 1024};
   const StageCopier<T> copier{args, memory};
+  let_next_kernel_start();
   if (threadIdx.x == T::kConsumers) copier.start();
   __syncthreads();
-  let_next_kernel_start();
   if (threadIdx.x >= T::kConsumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(T::kCopierRegisters));
     if (threadIdx.x == T::kConsumers) copier.run();

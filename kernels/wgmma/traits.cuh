@@ -16,7 +16,7 @@ enum class Share { stages, fragments };
 /// same launch, or of the next, whose weights are then under way before this one has ended. Up to 16 rows,
 /// where decoding is what takes time, scales are applied to the sums of a group and not to weights.
 template <Weight kWeight_, Float kFloat_, int kTileM_, int kTileK_, int kStages_, Share kShare_,
-          int kWarpgroups_, int kBlocksPerSm_>
+          int kWarpgroups_, int kBlocksPerSm_, int kBuffers_>
 struct WgmmaTraits {
   static constexpr Weight kWeight = kWeight_;
   static constexpr Float kFloat = kFloat_;
@@ -46,9 +46,10 @@ struct WgmmaTraits {
   static constexpr int kSteps = kTileK / kMmaK;                          ///< 16-row steps of a stage
   static constexpr int kFragments = kShareStages ? 4 : 4 / kWarpgroups;  ///< of a tile, decoded by one warp
   static_assert(kSteps % 4 == 0 && kFragments * (kShareStages ? 1 : kWarpgroups) == 4);
-  /// Of decoded fragments: two, if the registers hold them beside the sums and some forty others.
-  static constexpr int kSumRegisters = kFragments * kTileM / 2 * (kScaleSums ? 2 : 1);
-  static constexpr int kBuffers = kConsumerRegisters - kSumRegisters >= 2 * 4 * kFragments + 38 ? 2 : 1;
+  /// Of decoded fragments: with two, the products of one are under way while the other is decoded. More than
+  /// two ptxas does not follow: it makes the products wait for one another (C7513).
+  static constexpr int kBuffers = kBuffers_;
+  static_assert(kBuffers <= 2);
   static constexpr int kWordBuffers = kBits == 8 && kConsumerRegisters < 112 ? 1 : 2;  ///< likewise, of words
 
   // One stage of the ring. Activations in panels of 64 values of k, as the swizzle wants them.
