@@ -21,9 +21,14 @@ struct Variant {
 
   template <class T>
   static constexpr Variant of() {
-    return {T::kWeight,          T::kFloat,     {T::kBits, T::kTileM, T::kBlockN, T::kTileK, T::kBlocksPerSm},
-            T::kThreads,         T::kSmemBytes, T::kSlotFloats * 4,
-            wgmma_gemm_kernel<T>};
+    return {
+        T::kWeight,
+        T::kFloat,
+        {T::kBits, T::kTileM, T::kBlockN, T::kTileK, T::kBlocksPerSm, model::decode(T::kWeight, T::kFloat)},
+        T::kThreads,
+        T::kSmemBytes,
+        T::kSlotFloats * 4,
+        wgmma_gemm_kernel<T>};
   }
 };
 // One kind of weights and activations: tile m, k; stages of the ring; what warpgroups share, how many there

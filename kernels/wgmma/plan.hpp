@@ -16,6 +16,7 @@ struct WgmmaTile {
   int bits;
   int m, n, k;  ///< of a block's tile; k of one stage
   int blocks_per_sm;
+  double decode;  ///< time to decode so many weights, beside u4b8's in f16
 };
 
 struct WgmmaChoice {
@@ -29,10 +30,29 @@ namespace model {
 inline constexpr double kBytesPerMicrosecond = 3.68e6;  ///< of device memory
 inline constexpr double kStart = 3.2;
 
+/// Up to 16 rows of M this decides, above the tensor cores do.
+constexpr double decode(Weight weight, Float activations) {
+  const bool f16 = activations == Float::f16;
+  switch (weight) {
+    case Weight::u4:
+      return 1.29;
+    case Weight::u4_float_zeros:
+      return f16 ? 1.54 : 1.61;
+    case Weight::nvfp4:
+      return f16 ? 1.37 : 1.48;
+    case Weight::mxfp4:
+      return 1.35;
+    case Weight::u4b8:
+    case Weight::u8b128:
+    case Weight::e4m3:
+      break;
+  }
+  return f16 ? 1.0 : 1.2;
+}
 /// Microseconds that a block needs for 128 rows of K, its weights in the cache; `two`: beside another of its
 /// launch.
 inline double stage_of_128(const WgmmaTile& tile, bool two) {
-  const double by_rows = tile.m <= 16   ? (two ? 0.91 : 0.65)
+  const double by_rows = tile.m <= 16   ? (two ? 0.91 : 0.65) * tile.decode
                          : tile.m <= 32 ? 0.70
                          : tile.m <= 64 ? 0.97
                                         : 1.56;

@@ -144,8 +144,10 @@ TEST_CASE("every tile that waves leave in as many parts", "[kernels]") {
 }
 
 TEST_CASE("the choice for wgmma divides all of the work, and among the rows that are offered", "[kernels]") {
-  const std::vector<WgmmaTile> rows{
-      {4, 16, 256, 128, 2}, {4, 32, 256, 128, 1}, {4, 64, 256, 128, 1}, {4, 128, 256, 128, 1}};
+  const std::vector<WgmmaTile> rows{{4, 16, 256, 128, 2, 1.0},
+                                    {4, 32, 256, 128, 1, 1.0},
+                                    {4, 64, 256, 128, 1, 1.0},
+                                    {4, 128, 256, 128, 1, 1.0}};
   GpuTraits gpu{90, 132};
   const bool clusters = GENERATE(false, true);
   if (clusters)  // as an H200 answers
@@ -177,7 +179,7 @@ TEST_CASE("the choice for wgmma divides all of the work, and among the rows that
 }
 
 TEST_CASE("the choice for wgmma refuses what the device cannot count", "[kernels]") {
-  const std::vector<WgmmaTile> rows{{4, 16, 256, 128, 1}, {4, 128, 256, 128, 1}};
+  const std::vector<WgmmaTile> rows{{4, 16, 256, 128, 1, 1.0}, {4, 128, 256, 128, 1, 1.0}};
   const GpuTraits gpu{90, 132};
   // 2^29 rows of activations are 2^22 tiles of 128, and 2^25 of 16.
   const M m{1 << 29};
