@@ -6,53 +6,37 @@
 
 #include "gpu/check.hpp"
 #include "kernels/family.hpp"
-#include "kernels/wgmma/gemm_kernel.cuh"
 #include "kernels/wgmma/plan.hpp"
+#include "kernels/wgmma/variant.cuh"
 
 namespace mpk {
 namespace {
 
-struct Variant {
-  Weight weight;
-  Float activations;
-  WgmmaTile tile;
-  int threads, smem_bytes, slot_bytes;
-  void (*kernel)(WgmmaArgs);
-
-  template <class T>
-  static constexpr Variant of() {
-    return {
-        T::kWeight,
-        T::kFloat,
-        {T::kBits, T::kTileM, T::kBlockN, T::kTileK, T::kBlocksPerSm, model::decode(T::kWeight, T::kFloat)},
-        T::kThreads,
-        T::kSmemBytes,
-        T::kSlotFloats * 4,
-        wgmma_gemm_kernel<T>};
-  }
-};
 // One kind of weights and activations: tile m, k; stages of the ring; what warpgroups share, how many there
 // are, blocks of a multiprocessor; buffers of decoded fragments.
 template <Weight kWeight, Float kFloat>
 constexpr auto variants_of() {
   constexpr int kBuffers = is_fp4(kWeight) ? 2 : 1;  // where no scales wait for sums, more registers are free
   if constexpr (bits_of(kWeight) == 8)
-    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 4, Share::stages, 2, 2, 1>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 3, 1, 2>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 64, 6, Share::stages, 2, 1, 2>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 64, 5, Share::fragments, 4, 1, 2>>()};
+    return std::array{
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 4, Share::stages, 2, 2, 1>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 3, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 64, 6, Share::stages, 2, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 64, 5, Share::fragments, 4, 1, 2>>()};
   else if constexpr (zero_bits(kWeight) == 16)  // which need room in shared memory
-    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 6, Share::stages, 2, 2, 1>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1, 2>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
+    return std::array{
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 6, Share::stages, 2, 2, 1>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
   else
-    return std::array{Variant::of<WgmmaTraits<kWeight, kFloat, 16, 128, 4, Share::stages, 2, 2, kBuffers>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1, 2>>(),
-                      Variant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
+    return std::array{
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 128, 4, Share::stages, 2, 2, kBuffers>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
 }
-constexpr auto kVariants =
+constexpr auto kVariants16 =
     join(variants_of<Weight::u4b8, Float::f16>(), variants_of<Weight::u4b8, Float::bf16>(),
          variants_of<Weight::u4, Float::f16>(), variants_of<Weight::u4, Float::bf16>(),
          variants_of<Weight::u8b128, Float::f16>(), variants_of<Weight::u8b128, Float::bf16>(),
@@ -61,17 +45,31 @@ constexpr auto kVariants =
          variants_of<Weight::mxfp4, Float::bf16>(), variants_of<Weight::u4_float_zeros, Float::f16>(),
          variants_of<Weight::u4_float_zeros, Float::bf16>());
 
+/// The whole table.
+const std::vector<WgmmaVariant>& variants() {
+  static const std::vector<WgmmaVariant> all = [] {
+    std::vector<WgmmaVariant> rows{kVariants16.begin(), kVariants16.end()};
+    for (const auto more : {wgmma_int8_variants(), wgmma_fp8_variants()})
+      rows.insert(rows.end(), more.begin(), more.end());
+    return rows;
+  }();
+  return all;
+}
+const WgmmaVariant& variant_of(const GemmPlan& plan) {
+  return variants().at(static_cast<std::size_t>(plan.variant));
+}
+
 std::string refusal(const LayerShape& layer) {
-  return refusal_by(kVariants, layer);
+  return refusal_by(variants(), layer);
 }
 
 void plan(GemmPlan& plan, const GpuTraits& gpu) {
   std::vector<WgmmaTile> rows;
   int first = -1;
-  for (int i = 0; i < static_cast<int>(kVariants.size()); ++i)
-    if (takes(kVariants[static_cast<std::size_t>(i)], plan.layer)) {
+  for (int i = 0; i < static_cast<int>(variants().size()); ++i)
+    if (const WgmmaVariant& v = variants()[static_cast<std::size_t>(i)]; takes(v, plan.layer)) {
       if (first < 0) first = i;
-      rows.push_back(kVariants[static_cast<std::size_t>(i)].tile);
+      rows.push_back(v.tile);
     }
   const WgmmaChoice choice = choose_wgmma(rows, plan.layer.k, plan.layer.n, plan.m, gpu);
   if (choice.row < 0)
@@ -84,10 +82,9 @@ void plan(GemmPlan& plan, const GpuTraits& gpu) {
   plan.counter_bytes =
       stripes ? round_up(static_cast<std::size_t>(plan.partition.tiles()) * sizeof(int), 128) : 0;
   plan.workspace_bytes =
-      plan.counter_bytes +
-      (stripes ? static_cast<std::size_t>(plan.partition.slots()) *
-                     static_cast<std::size_t>(kVariants[static_cast<std::size_t>(plan.variant)].slot_bytes)
-               : 0);
+      plan.counter_bytes + (stripes ? static_cast<std::size_t>(plan.partition.slots()) *
+                                          static_cast<std::size_t>(variant_of(plan).slot_bytes)
+                                    : 0);
 }
 
 using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
@@ -129,22 +126,26 @@ CUtensorMap matrix_map(CUtensorMapDataType type, int element_bytes, const void* 
 }
 
 void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) {
-  const Variant& v = kVariants.at(static_cast<std::size_t>(plan.variant));
+  const WgmmaVariant& v = variant_of(plan);
   const LayerShape& layer = plan.layer;
-  const std::int64_t k = layer.k.value, n = layer.n.value, steps = k / kMmaK;
+  const std::int64_t k = layer.k.value, n = layer.n.value;
   const int group = layer.grouped() ? static_cast<int>(layer.group_size->value) : 1 << 30;
   const int groups_per_stage = std::max(1, v.tile.k / group);
-  const bool bytes = scale_bytes(layer.weight) == 1;
+  const bool bytes = scale_bytes(layer.weight) == 1, one_byte = layer.activations8.has_value();
+  const int activation_bytes = one_byte ? 1 : 2;
   WgmmaArgs args{
-      .activations = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, buffers.activations, k, plan.m.value,
-                                {64, v.tile.m}, CU_TENSOR_MAP_SWIZZLE_128B),
-      .words = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT64, 8, buffers.words, n * bits_of(layer.weight) / 4,
-                          steps, {256, v.tile.k / kMmaK}),
+      .activations = matrix_map(one_byte ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
+                                activation_bytes, buffers.activations, k, plan.m.value,
+                                {128 / activation_bytes, v.tile.m}, CU_TENSOR_MAP_SWIZZLE_128B),
+      .words =
+          matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT64, 8, buffers.words,
+                     n * v.step_k * bits_of(layer.weight) / 64, k / v.step_k, {256, v.tile.k / v.step_k}),
       .scales = matrix_map(bytes ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
                            bytes ? 1 : 2, buffers.scales, n, layer.groups(), {256, groups_per_stage}),
       .zeros = {},
       .column_scales = static_cast<const std::uint16_t*>(buffers.scales),
       .bias = buffers.bias,
+      .row_scales = buffers.row_scales,
       .global_scale = buffers.global_scale,
       .out = buffers.out,
       .counters = static_cast<int*>(buffers.workspace),
@@ -152,7 +153,7 @@ void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) 
       .m = static_cast<int>(plan.m.value),
       .n = static_cast<int>(n),
       .groups_per_stage = groups_per_stage,
-      .group_shift = std::countr_zero(static_cast<unsigned>(group / kMmaK)),
+      .group_shift = std::countr_zero(static_cast<unsigned>(group / v.step_k)),
       .grouped = layer.grouped(),
       .partition = plan.partition,
   };
@@ -184,14 +185,14 @@ std::string tile_text(const WgmmaTile& tile) {
 
 std::string table() {
   std::string text;
-  for (const Variant& v : kVariants)
-    text += std::string{"\n  wgmma (9.0)      "} + name_of(v.weight) + " " + name_of(v.activations) +
-            "   tile (m, n, k) " + tile_text(v.tile);
+  for (const WgmmaVariant& v : variants())
+    text += std::string{"\n  wgmma (9.0)      "} + name_of(v.weight) + " " +
+            activations_text(v.activations8, v.activations) + "   tile (m, n, k) " + tile_text(v.tile);
   return text;
 }
 
 std::string tile(const GemmPlan& plan) {
-  return tile_text(kVariants.at(static_cast<std::size_t>(plan.variant)).tile);
+  return tile_text(variant_of(plan).tile);
 }
 
 /// 9.0a code runs on nothing else.
@@ -199,7 +200,7 @@ bool runs_on(int capability) {
   return capability == 90;
 }
 
-GpuTraits::Clusters clusters_of(const Variant& v) {
+GpuTraits::Clusters clusters_of(const WgmmaVariant& v) {
   GpuTraits::Clusters clusters{};
   if (cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.smem_bytes) !=
       cudaSuccess) {
@@ -233,8 +234,8 @@ decltype(GpuTraits::clusters) max_clusters() {
   decltype(GpuTraits::clusters) clusters{};
   for (int blocks = 1; blocks <= GpuTraits::kMaxBlocksPerSm; ++blocks) {
     const auto row =
-        std::ranges::find(kVariants, blocks, [](const Variant& v) { return v.tile.blocks_per_sm; });
-    if (row != kVariants.end()) clusters[static_cast<std::size_t>(blocks - 1)] = clusters_of(*row);
+        std::ranges::find(kVariants16, blocks, [](const WgmmaVariant& v) { return v.tile.blocks_per_sm; });
+    if (row != kVariants16.end()) clusters[static_cast<std::size_t>(blocks - 1)] = clusters_of(*row);
   }
   return clusters;
 }

@@ -4,6 +4,7 @@
 #include "kernels/device/decode.cuh"
 #include "kernels/device/fragment.cuh"
 #include "kernels/device/swizzle.cuh"
+#include "kernels/gemm.hpp"
 
 namespace mpk {
 
@@ -14,13 +15,14 @@ enum class Share { stages, fragments };
 /// A block holds kTileM activation rows and 256 columns; the four warps of a warpgroup each decode one
 /// 64-column tile. Two blocks fit a multiprocessor where kBlocksPerSm says so: the second is either of the
 /// same launch, or of the next, whose weights are then under way before this one has ended. Up to 16 rows,
-/// where decoding is what takes time, scales are applied to the sums of a group and not to weights.
+/// where decoding is what takes time, scales are applied to the sums of a group and not to weights; where
+/// activations have one byte, always. A step is 32 bytes of a row of activations.
 template <Weight kWeight_, Float kFloat_, int kTileM_, int kTileK_, int kStages_, Share kShare_,
-          int kWarpgroups_, int kBlocksPerSm_, int kBuffers_>
+          int kWarpgroups_, int kBlocksPerSm_, int kBuffers_, int kActivationBytes_ = 2>
 struct WgmmaTraits {
   static constexpr Weight kWeight = kWeight_;
   static constexpr Float kFloat = kFloat_;
-  static constexpr int kBits = bits_of(kWeight);
+  static constexpr int kBits = bits_of(kWeight), kActivationBytes = kActivationBytes_;
   static constexpr int kTileM = kTileM_, kBlockN = 256, kTileK = kTileK_, kStages = kStages_;
   static constexpr int kWarpgroups = kWarpgroups_, kBlocksPerSm = kBlocksPerSm_;
   static constexpr int kConsumers = kWarpgroups * 128;  ///< threads that multiply
@@ -34,16 +36,20 @@ struct WgmmaTraits {
   static constexpr bool kShareStages = kShare_ == Share::stages;
   /// Not where groups are short, nor where an unscaled sum would leave the range of a float.
   static constexpr bool kScaleSums =
-      kTileM <= 16 && !is_fp4(kWeight) && !(kWeight == Weight::e4m3 && kFloat == Float::bf16);
+      kActivationBytes == 1 ||
+      (kTileM <= 16 && !is_fp4(kWeight) && !(kWeight == Weight::e4m3 && kFloat == Float::bf16));
   static constexpr int kZeroBits = zero_bits(kWeight);
   static constexpr int kZeroColumns = kZeroBits == 4 ? 8 : 1;  ///< of an element that is copied
+  static constexpr int kMinGroupSize = kWeight == Weight::nvfp4 ? 16 : 32;
+  static constexpr int kStepK = kActivationBytes == 1 ? kMmaK8 : kMmaK;
+  static constexpr int kStepsPerScale = kMinGroupSize / kStepK;
   /// A k-step s belongs to group s >> kGroupShift; -1: the layer says.
-  static constexpr int kGroupShift = kWeight == Weight::nvfp4 ? 0 : kWeight == Weight::mxfp4 ? 1 : -1;
+  static constexpr int kGroupShift = is_fp4(kWeight) ? kStepsPerScale / 2 : -1;
 
   static constexpr int kOwners = kShareStages ? kWarpgroups : 1;     ///< of sums that add up to a tile's
   static constexpr int kReaders = kConsumers / kWarpSize / kOwners;  ///< warps that read a stage
 
-  static constexpr int kSteps = kTileK / kMmaK;                          ///< 16-row steps of a stage
+  static constexpr int kSteps = kTileK / kStepK;                         ///< of a stage
   static constexpr int kFragments = kShareStages ? 4 : 4 / kWarpgroups;  ///< of a tile, decoded by one warp
   static_assert(kSteps % 4 == 0 && kFragments * (kShareStages ? 1 : kWarpgroups) == 4);
   /// Of decoded fragments: with two, the products of one are under way while the other is decoded. More than
@@ -52,18 +58,22 @@ struct WgmmaTraits {
   static_assert(kBuffers <= 2);
   static constexpr int kWordBuffers = kBits == 8 && kConsumerRegisters < 112 ? 1 : 2;  ///< likewise, of words
 
-  // One stage of the ring. Activations in panels of 64 values of k, as the swizzle wants them.
-  static constexpr int kTileBytes = kMmaK * kTileN * kBits / 8;  ///< one 16 x 64 weight tile
-  /// The copy engine takes boxes of at most 256 elements of 8 bytes a row: 256 columns of 4 bits, or 128
-  /// of 8.
-  static constexpr int kWordBoxes = kBits / 4, kBoxRowBytes = 2048, kBoxBytes = kSteps * kBoxRowBytes;
+  // One stage of the ring. Activations in panels of 128 bytes of every row, as the swizzle wants them.
+  static constexpr int kTileBytes = kStepK * kTileN * kBits / 8;  ///< a step's 64 columns
+  /// The copy engine takes boxes of at most 256 elements of 8 bytes a row: 256 columns of 4 bits, or 128 of
+  /// 8; half as many where a step is 32 rows.
+  static constexpr int kBoxRowBytes = 2048, kWordBoxes = kBlockN / kTileN * kTileBytes / kBoxRowBytes;
+  static constexpr int kBoxBytes = kSteps * kBoxRowBytes;
+  static constexpr int kPanelK = 128 / kActivationBytes;
   static constexpr int kPanelBytes = kTileM * 128;
-  static constexpr int kMinGroupSize = kWeight == Weight::nvfp4 ? 16 : 32;
-  static constexpr int kStepsPerScale = kMinGroupSize / kMmaK;
+  /// Of a step's activations behind the first's, as wgmma_tile counts: in units of 16 bytes.
+  static constexpr MPK_HOST_DEVICE int step_offset(int step) {
+    return (step / 4 * kPanelBytes + step % 4 * 32) / 16;
+  }
   static constexpr int kScaleSize = scale_bytes(kWeight);
   static constexpr int kScaleRowBytes = kBlockN * kScaleSize;
   static constexpr int kScaleRows = kTileK / kMinGroupSize;
-  static constexpr int kActivationsAt = 0, kWeightsAt = kTileK / 64 * kPanelBytes;
+  static constexpr int kActivationsAt = 0, kWeightsAt = kTileK / kPanelK * kPanelBytes;
   static constexpr int kScalesAt = kWeightsAt + kWordBoxes * kBoxBytes;
   static constexpr int kZerosAt = kScalesAt + kScaleRows * kScaleRowBytes,
                        kZeroRowBytes = kBlockN * kZeroBits / 8;
@@ -85,6 +95,15 @@ struct WgmmaTraits {
 
   /// One block's float sums of one tile in the workspace: rows of kBlockN.
   static constexpr int kSlotFloats = kTileM * kBlockN;
+};
+
+/// The same for activations of 8 bits. The other parameters are those of WgmmaTraits.
+template <Activation8 kActivations8_, Weight kWeight_, Float kFloat_, int kTileM_, int kTileK_, int kStages_,
+          Share kShare_, int... kNumbers>
+struct WgmmaTraits8 : WgmmaTraits<kWeight_, kFloat_, kTileM_, kTileK_, kStages_, kShare_, kNumbers..., 1> {
+  static constexpr Activation8 kActivations8 = kActivations8_;
+  /// Every stage ends a group and a chain of FP8 sums, so that both are over when a stage is.
+  static_assert(kTileK_ % 128 == 0 && kTileK_ % kChain8 == 0);
 };
 
 }  // namespace mpk

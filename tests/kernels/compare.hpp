@@ -91,4 +91,13 @@ inline std::vector<GemmFamily> families() {
   return {GemmFamily::mma_sync};
 }
 
+/// As if clusters always fitted.
+inline decltype(GpuTraits::clusters) every_cluster(int sms) {
+  decltype(GpuTraits::clusters) clusters{};
+  for (int blocks = 1; blocks <= GpuTraits::kMaxBlocksPerSm; ++blocks)
+    for (int size = 1; size <= GpuTraits::kMaxCluster; ++size)
+      clusters[at(blocks - 1)][at(size)] = blocks * sms / size;
+  return clusters;
+}
+
 }  // namespace mpk::test

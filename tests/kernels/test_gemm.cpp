@@ -103,9 +103,7 @@ TEST_CASE("GPU: any number of blocks gives the same whole numbers", "[kernels][g
         for (const bool clusters : {false, true}) {
           if (clusters && (family != GemmFamily::wgmma || sms > 132)) continue;
           GpuTraits gpu{gpu_status().capability, sms};
-          for (int blocks = 1; clusters && blocks <= GpuTraits::kMaxBlocksPerSm; ++blocks)
-            for (int size = 1; size <= GpuTraits::kMaxCluster; ++size)
-              gpu.clusters[at(blocks - 1)][at(size)] = blocks * sms / size;
+          if (clusters) gpu.clusters = every_cluster(sms);
           const GemmPlan plan = plan_gemm(shape, m, gpu, family);
           CAPTURE(describe(plan), m_size, sms, clusters);
           CHECK(differences(device.multiply(plan, true), expected) == 0);

@@ -84,7 +84,10 @@ TEST_CASE("GPU: whole numbers of 8 bits multiply exactly", "[kernels][gpu][a8][s
           quantized_activations(rng, m, layer.shape.k, *kind.activations8, Numbers::exact);
       const auto expected = rounded(layer, m, exact_product(layer, activations, m));
       const GpuLinear linear{layer.shape, layer.tensors()};
-      CHECK(differences(linear.multiply(activations.rows(), m), expected) == 0);
+      for (const GemmFamily family : families()) {
+        CAPTURE(name_of(family));
+        CHECK(differences(linear.multiply(activations.rows(), m, family), expected) == 0);
+      }
     }
 }
 
@@ -103,11 +106,16 @@ TEST_CASE("GPU: with 8-bit activations any number of blocks gives the same whole
       const auto expected = rounded(layer, m, exact_product(layer, activations, m));
       DeviceLayer device{layer};
       device.set_activations(activations);
-      for (const int sms : {1, 2, 5, 16, 132, 10000}) {
-        const GemmPlan plan = plan_gemm(shape, m, GpuTraits{gpu_status().capability, sms});
-        CAPTURE(describe(plan), group_size, m_size, sms);
-        CHECK(differences(device.multiply(plan, true), expected) == 0);
-      }
+      for (const GemmFamily family : families())
+        for (const int sms : {1, 2, 5, 16, 132, 10000})
+          for (const bool clusters : {false, true}) {
+            if (clusters && (family != GemmFamily::wgmma || sms > 132)) continue;
+            GpuTraits gpu{gpu_status().capability, sms};
+            if (clusters) gpu.clusters = every_cluster(sms);
+            const GemmPlan plan = plan_gemm(shape, m, gpu, family);
+            CAPTURE(describe(plan), group_size, m_size, sms, clusters);
+            CHECK(differences(device.multiply(plan, true), expected) == 0);
+          }
     }
 }
 
@@ -131,12 +139,14 @@ TEST_CASE("GPU: products of 8-bit activations stay within the bound and the same
       bool with_bias = false;
       for (const int m_size : {1, 2, 15, 16, 17, 32, 33, 64, 65, 129, 300}) {
         const M m{m_size};
-        const GemmPlan plan = plan_gemm(layer.shape, m, gpu);
-        CAPTURE(describe(plan), group_size, k, n, m_size, with_bias);
-        const Comparison result =
-            compare(layer, activations, m, device.multiply(plan, with_bias), exact, with_bias);
-        if (result.first) FAIL_CHECK(*result.first);
-        CHECK(result.worst > 0);
+        for (const GemmFamily family : families()) {
+          const GemmPlan plan = plan_gemm(layer.shape, m, gpu, family);
+          CAPTURE(describe(plan), group_size, k, n, m_size, with_bias);
+          const Comparison result =
+              compare(layer, activations, m, device.multiply(plan, with_bias), exact, with_bias);
+          if (result.first) FAIL_CHECK(*result.first);
+          CHECK(result.worst > 0);
+        }
         with_bias = !with_bias;
       }
     }

@@ -51,7 +51,13 @@ TEST_CASE("every layer for 8-bit activations has a kernel; FP8 from 8.9 on", "[k
       CAPTURE(name_of(kind.weight), name_of(*kind.activations8), name_of(kind.activations), group_size);
       const LayerShape shape = layer_of(kind, group_size, 4096, 11008);
       REQUIRE(refusal(shape).empty());
-      REQUIRE(plan_gemm(shape, M{1}, GpuTraits{90, 132}).layer.activations8 == kind.activations8);
+      for (const int m : {1, 32, 33, 1000}) {
+        const GemmPlan plan = plan_gemm(shape, M{m}, GpuTraits{90, 132});
+        REQUIRE(plan.family == GemmFamily::wgmma);
+        REQUIRE(describe(plan).find("wgmma " + std::string{name_of(kind.weight)} + " " +
+                                    name_of(*kind.activations8) + " to ") == 0);
+      }
+      REQUIRE_NOTHROW(plan_gemm(shape, M{1}, GpuTraits{90, 132}, GemmFamily::mma_sync));
       const bool fp8 = kind.activations8 == Activation8::e4m3;
       if (fp8)
         REQUIRE_THROWS_AS(plan_gemm(shape, M{1}, kAmpere), Error);

@@ -1,0 +1,158 @@
+#pragma once
+// What a Hopper GEMM is told, a block's way through its work, and the copies that it starts: global memory to
+// a ring of stages in shared memory, which keeps filling across tile borders.
+
+#include <cstdint>
+
+#include <cuda.h>
+
+#include "kernels/device/bulk_copy.cuh"
+#include "kernels/device/grid_dependency.cuh"
+#include "kernels/device/mbarrier.cuh"
+#include "kernels/partition.hpp"
+#include "kernels/wgmma/traits.cuh"
+
+namespace mpk {
+
+struct WgmmaArgs {
+  CUtensorMap activations;  // (m, k), boxes of kTileM rows of kPanelK, swizzled
+  CUtensorMap words;        // (k / kStepK, n / 64 tiles), elements of 8 bytes, boxes of kSteps rows of 256
+  CUtensorMap scales;       // (groups, n), boxes of groups_per_stage rows of 256
+  CUtensorMap zeros;        // (groups, n / kZeroColumns), boxes of groups_per_stage rows of as many columns
+  const std::uint16_t* column_scales;  // if not grouped: one a column, applied to the finished sums
+  const std::uint16_t* bias;           // (n), permuted like column_scales, or null
+  const float* row_scales;             // (m); activations of 8 bits only
+  float global_scale;
+  void* out;        // (m, n)
+  int* counters;    // one per tile: how many of its blocks have left their sums
+  float* partials;  // partition.slots() times kSlotFloats
+  int m, n;
+  int groups_per_stage, group_shift;  // k-step s belongs to group s >> group_shift
+  bool grouped;
+  Partition partition;
+};
+
+/// A block's way through its units of work: stages [stage, end) of `tile`, one after the other.
+struct UnitCursor {
+  int wave = 0, tile, stage, end, left;  // left: units of the stripe behind this tile's
+  __device__ __forceinline__ explicit UnitCursor(const Partition& p)
+      : left{p.end(blockIdx.x) - p.begin(blockIdx.x)} {
+    if (p.waves > 0)
+      tile = blockIdx.x, stage = 0, end = p.stages_per_tile;
+    else
+      enter_stripe(p);
+  }
+  __device__ __forceinline__ void enter_stripe(const Partition& p) {
+    const int unit = p.begin(blockIdx.x);
+    tile = p.waves * p.blocks + unit / p.stages_per_tile;
+    stage = unit % p.stages_per_tile;
+    take(p);
+  }
+  __device__ __forceinline__ void take(const Partition& p) {
+    end = min(p.stages_per_tile, stage + left);
+    left -= end - stage;
+  }
+  __device__ __forceinline__ bool more() const { return stage < end; }
+  __device__ __forceinline__ void next_tile(const Partition& p) {
+    if (wave < p.waves) {
+      if (++wave < p.waves)
+        tile += p.blocks, stage = 0;
+      else
+        enter_stripe(p);
+    } else {
+      ++tile;
+      stage = 0;
+      take(p);
+    }
+  }
+  __device__ __forceinline__ void next(const Partition& p) {
+    if (++stage == end) next_tile(p);
+  }
+};
+
+/// A place in the ring, and the parity of the barrier phase that its next use ends.
+template <int kStages>
+struct RingSlot {
+  int index = 0;
+  std::uint32_t parity = 0;
+  __device__ __forceinline__ void next() {
+    if (++index < kStages) return;
+    index = 0;
+    parity ^= 1;
+  }
+};
+
+template <class T>
+struct WgmmaMemory {
+  std::uint32_t base;
+  __device__ __forceinline__ std::uint32_t stage(int slot) const { return base + slot * T::kStageBytes; }
+  __device__ __forceinline__ std::uint32_t sums() const { return base + T::kSumsAt; }
+  __device__ __forceinline__ std::uint32_t all_sums() const { return base; }
+  __device__ __forceinline__ std::uint32_t full(int slot) const { return base + T::kBarriersAt + slot * 8; }
+  __device__ __forceinline__ std::uint32_t empty(int slot) const { return full(T::kStages + slot); }
+  __device__ __forceinline__ std::uint32_t flag() const { return base + T::kFlagAt; }
+  /// The warp has done with stage `slot`, if it is one: the copies may fill it again.
+  __device__ __forceinline__ void release(int& slot, int lane) const {
+    if (slot >= 0 && lane == 0) barrier_arrive(empty(slot));
+    slot = -1;
+  }
+};
+
+/// Global memory -> ring. One thread. What lies outside the matrices arrives as zeros.
+template <class T>
+struct StageCopier {
+  const WgmmaArgs& args;
+  const WgmmaMemory<T> memory;
+  const std::uint64_t once = evict_first(), often = evict_last();
+
+  __device__ __forceinline__ void weights(const UnitCursor& at, int slot) const {
+    const std::uint32_t stage = memory.stage(slot), barrier = memory.full(slot);
+    const int n0 = at.tile / args.partition.tiles_m * T::kBlockN, step = at.stage * T::kSteps;
+    // Zero points of a whole column are one group of them.
+    const int scale_bytes = args.grouped ? args.groups_per_stage * T::kScaleRowBytes : 0;
+    const int zero_bytes = T::kZeroBits > 0 ? args.groups_per_stage * T::kZeroRowBytes : 0;
+    barrier_arrive_expect(barrier, T::kScalesAt + scale_bytes + zero_bytes);
+#pragma unroll
+    for (int box = 0; box < T::kWordBoxes; ++box)
+      bulk_copy_box(stage + T::kWeightsAt + box * T::kBoxBytes, args.words, n0 * T::kWordBoxes + box * 256,
+                    step, barrier, once);
+    if (args.grouped)
+      bulk_copy_box(stage + T::kScalesAt, args.scales, n0, step >> args.group_shift, barrier, once);
+    if constexpr (T::kZeroBits > 0)
+      bulk_copy_box(stage + T::kZerosAt, args.zeros, n0 / T::kZeroColumns, step >> args.group_shift, barrier,
+                    once);
+  }
+  __device__ __forceinline__ void activations(const UnitCursor& at, int slot) const {
+#pragma unroll
+    for (int panel = 0; panel < T::kTileK / T::kPanelK; ++panel)
+      bulk_copy_box(memory.stage(slot) + T::kActivationsAt + panel * T::kPanelBytes, args.activations,
+                    at.stage * T::kTileK + panel * T::kPanelK, at.tile % args.partition.tiles_m * T::kTileM,
+                    memory.full(slot), often);
+  }
+
+  /// Before the block's threads meet for the first time: makes the barriers, and fills the ring with weights,
+  /// which do not depend on the kernel in front of this one.
+  __device__ __forceinline__ void start() const {
+    for (int slot = 0; slot < T::kStages; ++slot) {
+      barrier_init(memory.full(slot), 1);
+      barrier_init(memory.empty(slot), T::kReaders);
+    }
+    barrier_init_fence();
+    UnitCursor at{args.partition};
+    for (int slot = 0; slot < T::kStages && at.more(); ++slot, at.next(args.partition)) weights(at, slot);
+  }
+  /// The rest.
+  __device__ __forceinline__ void run() const {
+    const Partition& p = args.partition;
+    UnitCursor at{p};
+    wait_for_earlier_kernels();
+    for (int slot = 0; slot < T::kStages && at.more(); ++slot, at.next(p)) activations(at, slot);
+    for (RingSlot<T::kStages> slot; at.more(); at.next(p), slot.next()) {
+      barrier_wait(memory.empty(slot.index), slot.parity);
+      weights(at, slot.index);
+      activations(at, slot.index);
+    }
+  }
+};
+
+}  // namespace mpk
