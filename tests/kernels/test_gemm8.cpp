@@ -152,6 +152,29 @@ TEST_CASE("GPU: products of 8-bit activations stay within the bound and the same
     }
 }
 
+TEST_CASE("GPU: one launch of every row of the tables for 8-bit activations",  // for sanitizers
+          "[kernels][gpu][a8][once]") {
+  if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
+  for (const Kind kind : kinds()) {
+    std::mt19937 rng{mpk::test::seed()};
+    const int group_size = group_sizes(kind.weight).back();
+    const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, 640, 320), Numbers::exact);
+    const GpuLinear linear{layer.shape, layer.tensors()};
+    for (const int m_size : {5, 20, 40}) {
+      CAPTURE_KIND(kind);
+      CAPTURE(m_size);
+      const M m{m_size};
+      const auto activations =
+          quantized_activations(rng, m, layer.shape.k, *kind.activations8, Numbers::exact);
+      const auto expected = rounded(layer, m, exact_product(layer, activations, m));
+      for (const GemmFamily family : families()) {
+        CAPTURE(name_of(family));
+        CHECK(differences(linear.multiply(activations.rows(), m, family), expected) == 0);
+      }
+    }
+  }
+}
+
 TEST_CASE("GPU: activations of the wrong width or size are refused", "[kernels][gpu][a8]") {
   if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
   std::mt19937 rng{mpk::test::seed()};
