@@ -63,8 +63,8 @@ inline double stage(const WgmmaTile& tile, int blocks, int num_sms) {
   return std::max(stage_of_128(tile, blocks > num_sms) * tile.k / 128, bytes * blocks / kBytesPerMicrosecond);
 }
 /// A cluster's blocks write their sums to shared memory and read one another's.
-inline double exchange(const WgmmaTile& tile) {
-  return 1.6 + 0.02 * tile.m;
+inline double exchange(const WgmmaTile& tile, int parts) {
+  return 1.2 + 0.05 * parts + 0.02 * tile.m;
 }
 /// The last of a tile's blocks reads the sums of every other from memory.
 inline double collect(const WgmmaTile& tile) {
@@ -102,7 +102,7 @@ inline WgmmaChoice choose_wgmma(std::span<const WgmmaTile> rows, K k, N n, M m, 
       const int longest = waves * stages + (cut > 0 ? divide_up(stages, parts) : 0);
       offer(row, Partition{tiles_m, tiles_n, stages, used, waves, parts},
             model::kStart + longest * model::stage(tile, used, gpu.num_sms) +
-                (parts > 1 ? model::exchange(tile) : 0));
+                (parts > 1 ? model::exchange(tile, parts) : 0));
     }
     for (const int waves : {0, tiles / slots}) {
       const int blocks = std::min(slots, tiles * stages), cut = tiles - waves * blocks;

@@ -120,10 +120,11 @@ struct WgmmaSums {
     for (int i = rank * T::kConsumers + threadIdx.x; i < rows * kQuads; i += p.parts * T::kConsumers) {
       const int row = i / kQuads, n = i % kQuads * 4;
       if (n0 + n >= args.n) continue;
-      float4 sum{0.0f, 0.0f, 0.0f, 0.0f};
+      const std::uint32_t at = memory.all_sums() + (row * T::kSumRow + n) * 4;
+      float4 sum = load_shared_floats(at);
 #pragma unroll 4
-      for (int block = 0; block < p.parts; ++block)
-        sum = sum + load_remote(memory.all_sums() + (row * T::kSumRow + n) * 4, block);
+      for (int step = 1; step < p.parts; ++step)
+        sum = sum + load_remote(at, rank + step < p.parts ? rank + step : rank + step - p.parts);
       write(m0 + row, n0 + n, sum);
     }
     cluster_arrive();
