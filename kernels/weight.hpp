@@ -43,6 +43,10 @@ constexpr MPK_HOST_DEVICE bool is_fp4(Weight w) {
 constexpr MPK_HOST_DEVICE int scale_bytes(Weight w) {
   return is_fp4(w) ? 1 : 2;
 }
+/// Rows that share a scale, at least.
+constexpr MPK_HOST_DEVICE int min_group_size(Weight w) {
+  return w == Weight::nvfp4 ? 16 : 32;
+}
 /// Of one stored zero point; 0: there are none.
 constexpr MPK_HOST_DEVICE int zero_bits(Weight w) {
   return w == Weight::u4 ? 4 : w == Weight::u4_float_zeros ? 16 : 0;

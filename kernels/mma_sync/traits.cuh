@@ -37,8 +37,7 @@ struct GemmTraits {
 
   static constexpr int kZeroBits = zero_bits(kWeight);
   static constexpr int kScaleSize = scale_bytes(kWeight);
-  static constexpr int kMinGroupSize = kWeight == Weight::nvfp4 ? 16 : 32;
-  static constexpr int kGroups = kTile.k / kMinGroupSize;  ///< of a stage, at most
+  static constexpr int kGroups = kTile.k / min_group_size(kWeight);  ///< of a stage, at most
 
   // One stage of the ring, in chunks of 16 bytes: activations, weights, scales, zero points.
   static constexpr int kActivationRow = kTile.k * kActivationBytes / kChunkBytes;  ///< chunks of one row

@@ -40,9 +40,8 @@ struct WgmmaTraits {
       (kTileM <= 16 && !is_fp4(kWeight) && !(kWeight == Weight::e4m3 && kFloat == Float::bf16));
   static constexpr int kZeroBits = zero_bits(kWeight);
   static constexpr int kZeroColumns = kZeroBits == 4 ? 8 : 1;  ///< of an element that is copied
-  static constexpr int kMinGroupSize = kWeight == Weight::nvfp4 ? 16 : 32;
   static constexpr int kStepK = kActivationBytes == 1 ? kMmaK8 : kMmaK;
-  static constexpr int kStepsPerScale = kMinGroupSize / kStepK;
+  static constexpr int kStepsPerScale = min_group_size(kWeight) / kStepK;
   /// A k-step s belongs to group s >> kGroupShift; -1: the layer says.
   static constexpr int kGroupShift = is_fp4(kWeight) ? kStepsPerScale / 2 : -1;
 
@@ -72,7 +71,7 @@ struct WgmmaTraits {
   }
   static constexpr int kScaleSize = scale_bytes(kWeight);
   static constexpr int kScaleRowBytes = kBlockN * kScaleSize;
-  static constexpr int kScaleRows = kTileK / kMinGroupSize;
+  static constexpr int kScaleRows = kTileK / min_group_size(kWeight);
   static constexpr int kActivationsAt = 0, kWeightsAt = kTileK / kPanelK * kPanelBytes;
   static constexpr int kScalesAt = kWeightsAt + kWordBoxes * kBoxBytes;
   static constexpr int kZerosAt = kScalesAt + kScaleRows * kScaleRowBytes,
@@ -84,7 +83,7 @@ struct WgmmaTraits {
   // the ring some rows at a time, or, after the last tile of a cluster's block, all of them where the ring
   // was.
   static constexpr int kSumRow = kBlockN + 4;
-  static constexpr int kPartRows = kTileM < 16 ? kTileM : 16, kParts = kTileM / kPartRows;
+  static constexpr int kPartRows = 16, kParts = kTileM / kPartRows;
   static_assert(kTileM * kSumRow * 4 <= kRingBytes);
   static constexpr int kSumsAt = kRingBytes;
   static constexpr int kBarriersAt = kSumsAt + kPartRows * kSumRow * 4;
