@@ -1,9 +1,9 @@
 #pragma once
 // The GEMM on Hopper. Bulk copies bring boxes of packed weights as they lie in memory, of activations and of
 // scales, stage after stage of a ring that keeps filling across tile borders; one thread starts them. The
-// warpgroups decode weights in registers, where Marlin's
-// words are wgmma's A fragments (the GEMM's N is the instruction's M), and multiply them by the activations
-// in shared memory. Blocks walk stripes of the work (partition.hpp).
+// warpgroups decode weights in registers, where Marlin's words are wgmma's A fragments (the GEMM's N is the
+// instruction's M), and multiply them by the activations in shared memory. Blocks walk stripes of the work
+// (partition.hpp).
 
 #include <cstdint>
 #include <type_traits>

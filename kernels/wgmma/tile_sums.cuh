@@ -108,8 +108,8 @@ struct WgmmaSums {
 
   static constexpr int kQuads = T::kBlockN / 4;  ///< of four outputs, in a row of a tile
 
-  /// A tile whose blocks are a cluster, the last of each: every block adds up its share of the outputs, in
-  /// the order of the blocks.
+  /// A tile whose blocks are a cluster, the last of each: every block adds up its share of the outputs, from
+  /// its own sums on and round to those of the block in front of it, so that not all read one block's memory.
   __device__ __forceinline__ void finish_in_cluster(int tile) const {
     const Partition& p = args.partition;
     const int m0 = tile % p.tiles_m * T::kTileM, n0 = tile / p.tiles_m * T::kBlockN;
