@@ -9,6 +9,7 @@
 
 #include "kernels/error_bound.hpp"
 #include "tests/kernels/layer.hpp"
+#include "tests/support/catch.hpp"
 
 namespace mpk::test {
 
@@ -26,17 +27,36 @@ struct Comparison {
   double worst = 0;               ///< largest error / bound
 };
 
-/// `activation(i)`: element i of (M, K). `out` (M, N); `exact`, without the bias, may have more rows.
-template <class Activation>
-Comparison compare_products(const PackedLayer& layer, Activation activation, M m,
-                            const std::vector<std::uint16_t>& out, const GpuReference& exact,
-                            bool with_bias) {
+/// Element i of (M, K), as the product takes it.
+inline double activation(const PackedLayer& layer, const std::vector<std::uint16_t>& activations,
+                         std::int64_t i) {
+  return static_cast<double>(from_bits(activations[at(i)], layer.shape.activations));
+}
+inline double activation(const PackedLayer& layer, const QuantizedActivations& activations, std::int64_t i) {
+  return value_of(*layer.shape.activations8, activations.values[at(i)]) *
+         static_cast<double>(activations.scales[at(i / layer.shape.k.value)]);
+}
+
+inline GpuReference exact_product(const PackedLayer& layer, const std::vector<std::uint16_t>& activations,
+                                  M m) {
+  return gpu_reference(layer.weights, layer.shape.k, layer.shape.n, activations, m, layer.shape.activations);
+}
+inline GpuReference exact_product(const PackedLayer& layer, const QuantizedActivations& activations, M m) {
+  return gpu_reference(layer.weights, layer.shape.k, layer.shape.n, activations.first(m, layer.shape.k), m,
+                       *layer.shape.activations8);
+}
+
+/// `out` (M, N); `activations` and `exact`, without the bias, may have more rows.
+template <class Activations>
+Comparison compare(const PackedLayer& layer, const Activations& activations, M m,
+                   const std::vector<std::uint16_t>& out, const GpuReference& exact, bool with_bias) {
   const std::int64_t k_size = layer.shape.k.value, n_size = layer.shape.n.value;
   const Float type = layer.shape.activations;
   Comparison result;
   for (std::int64_t row = 0; row < m.value; ++row) {
     double sum_abs = 0;
-    for (std::int64_t k = 0; k < k_size; ++k) sum_abs += std::abs(activation(row * k_size + k));
+    for (std::int64_t k = 0; k < k_size; ++k)
+      sum_abs += std::abs(activation(layer, activations, row * k_size + k));
     for (std::int64_t column = 0; column < n_size; ++column) {
       const std::size_t i = at(row * n_size + column);
       const double bias = with_bias ? static_cast<double>(layer.bias_values[at(column)]) : 0.0;
@@ -49,23 +69,6 @@ Comparison compare_products(const PackedLayer& layer, Activation activation, M m
     }
   }
   return result;
-}
-
-/// `activations`, too, may have more rows.
-inline Comparison compare(const PackedLayer& layer, const std::vector<std::uint16_t>& activations, M m,
-                          const std::vector<std::uint16_t>& out, const GpuReference& exact, bool with_bias) {
-  const auto activation = [&](std::int64_t i) {
-    return static_cast<double>(from_bits(activations[at(i)], layer.shape.activations));
-  };
-  return compare_products(layer, activation, m, out, exact, with_bias);
-}
-inline Comparison compare(const PackedLayer& layer, const QuantizedActivations& activations, M m,
-                          const std::vector<std::uint16_t>& out, const GpuReference& exact, bool with_bias) {
-  const auto activation = [&](std::int64_t i) {
-    return value_of(*layer.shape.activations8, activations.values[at(i)]) *
-           static_cast<double>(activations.scales[at(i / layer.shape.k.value)]);
-  };
-  return compare_products(layer, activation, m, out, exact, with_bias);
 }
 
 /// Sums that float32 holds exactly, rounded once.
@@ -91,13 +94,43 @@ inline std::vector<GemmFamily> families() {
   return {GemmFamily::mma_sync};
 }
 
-/// As if clusters always fitted.
-inline decltype(GpuTraits::clusters) every_cluster(int sms) {
-  decltype(GpuTraits::clusters) clusters{};
-  for (int blocks = 1; blocks <= GpuTraits::kMaxBlocksPerSm; ++blocks)
-    for (int size = 1; size <= GpuTraits::kMaxCluster; ++size)
-      clusters[at(blocks - 1)][at(size)] = blocks * sms / size;
-  return clusters;
+/// The float64 reference against plain loops.
+template <class Activations>
+void check_reference(const PackedLayer& layer, const Activations& activations, M m) {
+  const GpuReference reference = exact_product(layer, activations, m);
+  const std::int64_t k_size = layer.shape.k.value, n_size = layer.shape.n.value;
+  for (std::int64_t row = 0; row < m.value; ++row)
+    for (std::int64_t column = 0; column < n_size; ++column) {
+      double product = 0, magnitude = 0;
+      for (std::int64_t k = 0; k < k_size; ++k) {
+        const double term =
+            activation(layer, activations, row * k_size + k) * static_cast<double>(layer.weight(k, column));
+        product += term;
+        magnitude += std::abs(term);
+      }
+      // Fused multiply-adds may differ in the last bits.
+      const std::size_t i = at(row * n_size + column);
+      REQUIRE(std::abs(reference.product[i] - product) <= 1e-13 * magnitude);
+      REQUIRE(std::abs(reference.magnitude[i] - magnitude) <= 1e-13 * magnitude);
+    }
+}
+
+/// As GpuLinear takes them.
+inline const std::vector<std::uint16_t>& rows_of(const std::vector<std::uint16_t>& activations) {
+  return activations;
+}
+inline QuantizedRows rows_of(const QuantizedActivations& activations) {
+  return activations.rows();
+}
+/// Of layers and activations of Numbers::exact: every family, to the bit.
+template <class Activations>
+void check_whole_numbers(const PackedLayer& layer, const Activations& activations, M m) {
+  const auto expected = rounded(layer, m, exact_product(layer, activations, m));
+  const GpuLinear linear{layer.shape, layer.tensors()};
+  for (const GemmFamily family : families()) {
+    CAPTURE(name_of(family));
+    CHECK(differences(linear.multiply(rows_of(activations), m, family), expected) == 0);
+  }
 }
 
 }  // namespace mpk::test

@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "gpu/device_buffer.hpp"
 #include "kernels/gemm.hpp"
+#include "tests/kernels/compare.hpp"
 #include "tests/kernels/layer.hpp"
 #include "tests/support/catch.hpp"
 
@@ -90,5 +92,57 @@ class DeviceLayer {
   DeviceBuffer<std::byte> activations_;
   DeviceBuffer<float> row_scales_;
 };
+
+/// Products of the first m rows for every m, by every family, against one reference for all of `most` rows.
+template <class Activations>
+void check_within_bound(const PackedLayer& layer, const Activations& activations, M most,
+                        std::initializer_list<int> rows) {
+  const LayerShape& shape = layer.shape;
+  const GpuReference exact = exact_product(layer, activations, most);
+  const GpuTraits gpu = current_gpu_traits();
+  DeviceLayer device{layer};
+  device.set_activations(activations);
+  bool with_bias = false;
+  for (const int m_size : rows) {
+    const M m{m_size};
+    for (const GemmFamily family : families()) {
+      const GemmPlan plan = plan_gemm(shape, m, gpu, family);
+      CAPTURE(describe(plan), shape.group_size ? shape.group_size->value : -1, shape.k.value, shape.n.value,
+              m_size, with_bias);
+      const Comparison result =
+          compare(layer, activations, m, device.multiply(plan, with_bias), exact, with_bias);
+      if (result.first) FAIL_CHECK(*result.first);
+      CHECK(result.worst > 0);
+    }
+    with_bias = !with_bias;
+  }
+}
+
+/// As if clusters always fitted.
+inline decltype(GpuTraits::clusters) every_cluster(int sms) {
+  decltype(GpuTraits::clusters) clusters{};
+  for (int blocks = 1; blocks <= GpuTraits::kMaxBlocksPerSm; ++blocks)
+    for (int size = 1; size <= GpuTraits::kMaxCluster; ++size)
+      clusters[at(blocks - 1)][at(size)] = blocks * sms / size;
+  return clusters;
+}
+/// Whole numbers, with a bias, whatever GPU the work is divided for.
+template <class Activations>
+void check_any_number_of_blocks(const PackedLayer& layer, const Activations& activations, M m) {
+  const auto expected = rounded(layer, m, exact_product(layer, activations, m));
+  DeviceLayer device{layer};
+  device.set_activations(activations);
+  for (const GemmFamily family : families())
+    for (const int sms : {1, 2, 5, 16, 132, 10000})
+      for (const bool clusters : {false, true}) {
+        if (clusters && (family != GemmFamily::wgmma || sms > 132)) continue;
+        GpuTraits gpu{gpu_status().capability, sms};
+        if (clusters) gpu.clusters = every_cluster(sms);
+        const GemmPlan plan = plan_gemm(layer.shape, m, gpu, family);
+        CAPTURE(describe(plan), layer.shape.group_size ? layer.shape.group_size->value : -1, m.value, sms,
+                clusters);
+        CHECK(differences(device.multiply(plan, true), expected) == 0);
+      }
+}
 
 }  // namespace mpk::test

@@ -22,30 +22,10 @@ using namespace mpk::test;
 
 namespace {
 
-/// Products of the first m rows for every m, by every family, against one reference for all.
 void check_layer(std::mt19937& rng, const PackedLayer& layer, std::initializer_list<int> rows) {
-  const LayerShape& shape = layer.shape;
   const M most{*std::max_element(rows.begin(), rows.end())};
-  const auto activations = activations_with_outliers(rng, most, shape.k, shape.activations);
-  const GpuReference exact =
-      gpu_reference(layer.weights, shape.k, shape.n, activations, most, shape.activations);
-  const GpuTraits gpu = current_gpu_traits();
-  DeviceLayer device{layer};
-  device.set_activations(activations);
-  bool with_bias = false;
-  for (const int m_size : rows) {
-    const M m{m_size};
-    for (const GemmFamily family : families()) {
-      const GemmPlan plan = plan_gemm(shape, m, gpu, family);
-      CAPTURE(describe(plan), shape.group_size ? shape.group_size->value : -1, shape.k.value, shape.n.value,
-              m_size, with_bias);
-      const Comparison result =
-          compare(layer, activations, m, device.multiply(plan, with_bias), exact, with_bias);
-      if (result.first) FAIL_CHECK(*result.first);
-      CHECK(result.worst > 0);
-    }
-    with_bias = !with_bias;
-  }
+  check_within_bound(layer, activations_with_outliers(rng, most, layer.shape.k, layer.shape.activations),
+                     most, rows);
 }
 
 }  // namespace
@@ -92,21 +72,6 @@ TEST_CASE("GPU: any number of blocks gives the same whole numbers", "[kernels][g
     const int group_size = kind.weight == Weight::nvfp4 ? 16 : kind.weight == Weight::mxfp4 ? 32 : 64;
     std::mt19937 rng{mpk::test::seed()};
     const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, 1088, 320), Numbers::exact, true);
-    const LayerShape& shape = layer.shape;
-    const auto activations = small_activations(rng, m, shape.k, shape.activations);
-    const auto expected =
-        rounded(layer, m, gpu_reference(layer.weights, shape.k, shape.n, activations, m, shape.activations));
-    DeviceLayer device{layer};
-    device.set_activations(activations);
-    for (const GemmFamily family : families())
-      for (const int sms : {1, 2, 5, 16, 132, 10000})
-        for (const bool clusters : {false, true}) {
-          if (clusters && (family != GemmFamily::wgmma || sms > 132)) continue;
-          GpuTraits gpu{gpu_status().capability, sms};
-          if (clusters) gpu.clusters = every_cluster(sms);
-          const GemmPlan plan = plan_gemm(shape, m, gpu, family);
-          CAPTURE(describe(plan), m_size, sms, clusters);
-          CHECK(differences(device.multiply(plan, true), expected) == 0);
-        }
+    check_any_number_of_blocks(layer, small_activations(rng, m, layer.shape.k, kind.activations), m);
   }
 }

@@ -23,9 +23,6 @@ namespace {
 GpuLinear upload(const PackedLayer& layer) {
   return {layer.shape, layer.tensors()};
 }
-GpuReference exact_product(const PackedLayer& layer, const std::vector<std::uint16_t>& activations, M m) {
-  return gpu_reference(layer.weights, layer.shape.k, layer.shape.n, activations, m, layer.shape.activations);
-}
 
 }  // namespace
 
@@ -82,23 +79,7 @@ TEST_CASE("GPU: the float64 reference is the plain sum", "[kernels][gpu][small]"
   std::mt19937 rng{mpk::test::seed()};
   const PackedLayer layer = make_layer(rng, layer_of({Weight::u4b8, type}, 32, 96, 64), Numbers::wild);
   const M m{3};
-  const auto activations = activations_with_outliers(rng, m, layer.shape.k, type);
-  const GpuReference reference = exact_product(layer, activations, m);
-  for (std::int64_t row = 0; row < m.value; ++row)
-    for (std::int64_t column = 0; column < layer.shape.n.value; ++column) {
-      double product = 0, magnitude = 0;
-      for (std::int64_t k = 0; k < layer.shape.k.value; ++k) {
-        const double term =
-            static_cast<double>(from_bits(activations[at(row * layer.shape.k.value + k)], type)) *
-            static_cast<double>(layer.weight(k, column));
-        product += term;
-        magnitude += std::abs(term);
-      }
-      // Fused multiply-adds may differ in the last bits.
-      const std::size_t i = at(row * layer.shape.n.value + column);
-      REQUIRE(std::abs(reference.product[i] - product) <= 1e-13 * magnitude);
-      REQUIRE(std::abs(reference.magnitude[i] - magnitude) <= 1e-13 * magnitude);
-    }
+  check_reference(layer, activations_with_outliers(rng, m, layer.shape.k, type), m);
 }
 
 TEST_CASE("GPU: dequantized weights are the rounded products, to the bit", "[kernels][gpu][a8][small]") {
@@ -158,13 +139,7 @@ TEST_CASE("GPU: whole numbers multiply exactly", "[kernels][gpu][small]") {
       std::mt19937 rng{mpk::test::seed()};
       const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, k, n), Numbers::exact, with_bias);
       const M m{m_size};
-      const auto activations = small_activations(rng, m, layer.shape.k, kind.activations);
-      const auto expected = rounded(layer, m, exact_product(layer, activations, m));
-      const GpuLinear linear = upload(layer);
-      for (const GemmFamily family : families()) {
-        CAPTURE(name_of(family));
-        CHECK(differences(linear.multiply(activations, m, family), expected) == 0);
-      }
+      check_whole_numbers(layer, small_activations(rng, m, layer.shape.k, kind.activations), m);
     }
 }
 
@@ -199,13 +174,7 @@ TEST_CASE("GPU: one launch of every row of the tables", "[kernels][gpu][once]") 
     for (const int m_size : {5, 20, 40, 100}) {
       CAPTURE(name_of(kind.weight), name_of(kind.activations), m_size);
       const M m{m_size};
-      const auto activations = small_activations(rng, m, layer.shape.k, kind.activations);
-      const auto expected = rounded(layer, m, exact_product(layer, activations, m));
-      const GpuLinear linear = upload(layer);
-      for (const GemmFamily family : families()) {
-        CAPTURE(name_of(family));
-        CHECK(differences(linear.multiply(activations, m, family), expected) == 0);
-      }
+      check_whole_numbers(layer, small_activations(rng, m, layer.shape.k, kind.activations), m);
     }
   }
 }
