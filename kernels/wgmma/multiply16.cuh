@@ -47,11 +47,8 @@ struct WgmmaMultiplier16 {
     }
   }
 
-  __device__ __forceinline__ int group_shift() const {
-    return T::kGroupShift >= 0 ? T::kGroupShift : sums.args.group_shift;
-  }
   __device__ __forceinline__ int row_of_scale(int step) const {
-    return T::kSteps >> group_shift() ? step >> group_shift() : 0;
+    return T::kSteps >> sums.group_shift() ? step >> sums.group_shift() : 0;
   }
   __device__ __forceinline__ void load_scales(std::uint32_t stage, int step) {
     const std::uint32_t at = stage + scales_at + row_of_scale(step) * T::kScaleRowBytes;
@@ -117,7 +114,7 @@ struct WgmmaMultiplier16 {
         load_words(stage + words_at + step * T::kBoxRowBytes, words[0]);
       else if (step + 1 < T::kSteps)
         load_words(stage + words_at + (step + 1) * T::kBoxRowBytes, words[(step + 1) % 2]);
-      if (step % T::kStepsPerScale == 0 && (step == 0 || (step & ((1 << group_shift()) - 1)) == 0)) {
+      if (step % T::kStepsPerScale == 0 && (step == 0 || (step & ((1 << sums.group_shift()) - 1)) == 0)) {
         if constexpr (!T::kScaleSums)
           if (sums.grouped()) load_scales(stage, step);
         if constexpr (T::kZeroBits > 0) load_zeros(stage, step);
@@ -144,7 +141,7 @@ struct WgmmaMultiplier16 {
         part_empty = false;
         // A group ends with its last row, or where another warpgroup goes on.
         const int next = step + 1 < T::kSteps ? stage_step + step + 1 : next_stage_step;
-        if (step % 2 == 1 && ((stage_step + step) ^ next) >> group_shift() != 0) {
+        if (step % 2 == 1 && ((stage_step + step) ^ next) >> sums.group_shift() != 0) {
           wgmma_wait<0>();
           fold(stage, step);
         } else {

@@ -80,9 +80,6 @@ struct WgmmaMultiplier8 {
     part_empty = true;
   }
 
-  __device__ __forceinline__ int group_shift() const {
-    return T::kGroupShift >= 0 ? T::kGroupShift : sums.args.group_shift;
-  }
   /// A lane's words of a 32 x 32 tile, tile after tile and step after step.
   __device__ __forceinline__ void load_words(std::uint32_t stage, int load, Words& words) const {
     const std::uint32_t at = stage + words_at + load / kTiles * T::kBoxRowBytes + load % kTiles * kTileBytes;
@@ -96,7 +93,7 @@ struct WgmmaMultiplier8 {
   __device__ __forceinline__ void multiply(int slot, int, int, int& pending) {
     const std::uint32_t stage = sums.memory.stage(slot);
     const std::uint64_t tile = wgmma_tile(stage + T::kActivationsAt);
-    const int group_bits = (1 << group_shift()) - 1;  // all set in the last step of a group
+    const int group_bits = (1 << sums.group_shift()) - 1;  // all set in the last step of a group
     std::uint32_t a[T::kBuffers][T::kFragments][4];
     std::uint32_t zeros = 0;
     Words words[T::kWordBuffers];
@@ -157,7 +154,7 @@ struct WgmmaMultiplier8 {
  private:
   /// Of the group that `step` belongs to, in a matrix with `row_bytes` a group. Without groups the first.
   __device__ __forceinline__ std::uint32_t group_offset(int step, int row_bytes) const {
-    return (step >> group_shift()) * row_bytes;
+    return (step >> sums.group_shift()) * row_bytes;
   }
   __device__ __forceinline__ std::uint32_t load_zeros(std::uint32_t stage, int step) const {
     return load_shared_word(stage + zeros_at + group_offset(step, T::kZeroRowBytes));

@@ -1,6 +1,6 @@
 #pragma once
 // Which kernel, and who computes what: the cheapest by a small model of what was measured on an H200 (132
-// multiprocessors, 4.35 TB/s read). Plain C++, so that it can be tested without a GPU. A wrong guess costs
+// multiprocessors). Plain C++, so that it can be tested without a GPU. A wrong guess costs
 // time, never correctness.
 
 #include <algorithm>
@@ -30,7 +30,7 @@ namespace model {
 inline constexpr double kBytesPerMicrosecond = 3.68e6;  ///< of device memory
 inline constexpr double kStart = 3.2;
 
-/// Up to 16 rows of M this decides, above the tensor cores do.
+/// WgmmaTile::decode. Counts up to 16 rows of M; above, the tensor cores decide.
 constexpr double decode(Weight weight, Float activations) {
   const bool f16 = activations == Float::f16;
   switch (weight) {

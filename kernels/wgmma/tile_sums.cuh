@@ -31,6 +31,9 @@ struct WgmmaSums {
   float acc[T::kFragments][kValues];
 
   __device__ __forceinline__ bool grouped() const { return T::kGroupShift >= 0 || args.grouped; }
+  __device__ __forceinline__ int group_shift() const {
+    return T::kGroupShift >= 0 ? T::kGroupShift : args.group_shift;
+  }
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
