@@ -28,12 +28,7 @@ struct Multiplier8 {
 
   __device__ __forceinline__ void begin_tile() {
     sums.clear();
-#pragma unroll
-    for (auto& rows : part)
-#pragma unroll
-      for (auto& block : rows)
-#pragma unroll
-        for (Sum& value : block) value = 0;
+    set_to_zero(part);
   }
   /// Integers of one scale per column stay integers until here.
   __device__ __forceinline__ void end_tile() {

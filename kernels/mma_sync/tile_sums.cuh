@@ -11,6 +11,16 @@
 
 namespace mpk {
 
+template <class Sum, int kRows, int kBlocks>
+__device__ __forceinline__ void set_to_zero(Sum (&sums)[kRows][kBlocks][4]) {
+#pragma unroll
+  for (auto& rows : sums)
+#pragma unroll
+    for (auto& block : rows)
+#pragma unroll
+      for (Sum& value : block) value = 0;
+}
+
 template <class T>
 struct TileSums {
   const GemmArgs& args;
@@ -26,14 +36,7 @@ struct TileSums {
 
   __device__ __forceinline__ TileSums(const GemmArgs& a, uint4* memory) : args{a}, smem{memory} {}
 
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (auto& rows : acc)
-#pragma unroll
-      for (auto& block : rows)
-#pragma unroll
-        for (float& value : block) value = 0.0f;
-  }
+  __device__ __forceinline__ void clear() { set_to_zero(acc); }
 
   /// Adds the warps that split k to warp_k 0, in their order.
   __device__ __forceinline__ void sum_over_warps() {
