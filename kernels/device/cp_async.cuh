@@ -58,4 +58,10 @@ __device__ __forceinline__ void store_shared(std::uint32_t shared, float value) 
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(shared), "f"(value) : "memory");
 }
 
+__device__ __forceinline__ void store_shared(std::uint32_t shared, float4 value) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(shared), "f"(value.x), "f"(value.y),
+               "f"(value.z), "f"(value.w)
+               : "memory");
+}
+
 }  // namespace mpk

@@ -12,29 +12,33 @@
 namespace mpk {
 namespace {
 
-// One kind of weights and activations: tile m, k; stages of the ring; what warpgroups share, how many there
-// are, blocks of a multiprocessor; buffers of decoded fragments.
+// One kind of weights and activations: tile m, n, k; stages of the ring; who multiplies, in how many
+// warpgroups; blocks of a multiprocessor; buffers of decoded fragments.
 template <Weight kWeight, Float kFloat>
 constexpr auto variants_of() {
   constexpr int kBuffers = is_fp4(kWeight) ? 2 : 1;  // where no scales wait for sums, more registers are free
   if constexpr (bits_of(kWeight) == 8)
     return std::array{
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 4, Share::stages, 2, 2, 1>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 3, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 64, 6, Share::stages, 2, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 64, 5, Share::fragments, 4, 1, 2>>()};
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 8, 256, 64, 4, Share::stages_by_warp, 2, 2, 1>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 256, 64, 4, Share::stages, 2, 2, 1>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 256, 64, 6, Share::stages, 3, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 256, 64, 6, Share::stages, 2, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 256, 64, 5, Share::fragments, 4, 1, 2>>()};
   else if constexpr (zero_bits(kWeight) == 16)  // which need room in shared memory
     return std::array{
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 64, 6, Share::stages, 2, 2, 1>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 8, 256, 128, 4, Share::stages_by_warp, 2, 2, 1>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 256, 64, 6, Share::stages_by_warp, 2, 2, 1>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 256, 128, 6, Share::stages, 3, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 256, 128, 4, Share::stages, 2, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 256, 128, 4, Share::fragments, 4, 1, 2>>()};
   else
     return std::array{
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 128, 4, Share::stages, 2, 2, kBuffers>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 128, 5, Share::stages, 2, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 8, 256, 128, 4, Share::stages_by_warp, 2, 2, 1>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 256, 128, 4, Share::stages, 2, 2, kBuffers>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 256, 128, 6, Share::stages, 3, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 256, 128, zero_bits(kWeight) == 0 ? 6 : 4,
+                                     Share::stages, 2, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 256, 128, 4, Share::fragments, 4, 1, 2>>()};
 }
 constexpr auto kVariants16 =
     join(variants_of<Weight::u4b8, Float::f16>(), variants_of<Weight::u4b8, Float::bf16>(),
@@ -133,15 +137,16 @@ void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) 
   const int groups_per_stage = std::max(1, v.tile.k / group);
   const bool bytes = scale_bytes(layer.weight) == 1, one_byte = layer.activations8.has_value();
   const int activation_bytes = one_byte ? 1 : 2;
+  const int word_columns = std::min(256, v.tile.n * v.step_k * bits_of(layer.weight) / 64);
   WgmmaArgs args{
       .activations = matrix_map(one_byte ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
                                 activation_bytes, buffers.activations, k, plan.m.value,
                                 {128 / activation_bytes, v.tile.m}, CU_TENSOR_MAP_SWIZZLE_128B),
       .words =
           matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT64, 8, buffers.words,
-                     n * v.step_k * bits_of(layer.weight) / 64, k / v.step_k, {256, v.tile.k / v.step_k}),
+                     n * v.step_k * bits_of(layer.weight) / 64, k / v.step_k, {word_columns, v.tile.k / v.step_k}),
       .scales = matrix_map(bytes ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
-                           bytes ? 1 : 2, buffers.scales, n, layer.groups(), {256, groups_per_stage}),
+                           bytes ? 1 : 2, buffers.scales, n, layer.groups(), {v.tile.n, groups_per_stage}),
       .zeros = {},
       .column_scales = static_cast<const std::uint16_t*>(buffers.scales),
       .bias = buffers.bias,
@@ -159,10 +164,10 @@ void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) 
   };
   if (zero_bits(layer.weight) == 4)
     args.zeros = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT32, 4, buffers.zero_points, n / 8, layer.groups(),
-                            {32, groups_per_stage});
+                            {v.tile.n / 8, groups_per_stage});
   else if (zero_bits(layer.weight) == 16)
     args.zeros = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, buffers.zero_points, n, layer.groups(),
-                            {256, groups_per_stage});
+                            {v.tile.n, groups_per_stage});
   MPK_CUDA(cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.smem_bytes));
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;

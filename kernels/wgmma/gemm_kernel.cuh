@@ -13,36 +13,42 @@
 #include "kernels/device/mbarrier.cuh"
 #include "kernels/device/wgmma.cuh"
 #include "kernels/wgmma/multiply16.cuh"
+#include "kernels/wgmma/multiply_warp16.cuh"
 #include "kernels/wgmma/multiply8.cuh"
 #include "kernels/wgmma/stage_copier.cuh"
 #include "kernels/wgmma/tile_sums.cuh"
 
 namespace mpk {
 
+template <class T>
+using MultiplierOf =
+    std::conditional_t<T::kActivationBytes == 1, WgmmaMultiplier8<T>,
+                       std::conditional_t<T::kByWarp, WarpMultiplier16<T>, WgmmaMultiplier16<T>>>;
+
 /// The threads that multiply: ring -> accumulators -> global memory.
 template <class T>
 __device__ __forceinline__ void multiply_tiles(const WgmmaArgs& args, const WgmmaMemory<T>& memory) {
   const Partition& p = args.partition;
   WgmmaSums<T> sums{args, memory};
-  std::conditional_t<T::kActivationBytes == 1, WgmmaMultiplier8<T>, WgmmaMultiplier16<T>> multiplier{sums};
+  MultiplierOf<T> multiplier{sums};
   RingSlot<T::kStages> slot;
   bool first = true;
   int turn = 0;  // whose stage it is
   for (UnitCursor at{p}; at.more(); at.next_tile(p)) {
     multiplier.begin_tile();
+    sums.begin_tile(at.tile);
     int pending = -1;
 #pragma unroll 1
     for (; at.stage < at.end; ++at.stage, slot.next()) {
       if constexpr (T::kShareStages) {
-        const bool mine = turn == sums.warpgroup;
-        turn = turn + 1 == T::kWarpgroups ? 0 : turn + 1;
+        const bool mine = turn == sums.team;
+        turn = turn + 1 == T::kTeams ? 0 : turn + 1;
         if (!mine) continue;
       }
       barrier_wait(memory.full(slot.index), slot.parity);
       const int step = at.stage * T::kSteps;
       multiplier.multiply(slot.index, step, step + T::kOwners * T::kSteps, pending);
     }
-    wgmma_wait<0>();
     multiplier.end_tile(pending);
     memory.release(pending, sums.lane);
     if (first) wait_for_earlier_kernels();  // nobody still uses the outputs or the workspace

@@ -4,93 +4,26 @@
 
 #include <cstdint>
 
-#include "kernels/device/cp_async.cuh"
-#include "kernels/device/decode.cuh"
 #include "kernels/device/wgmma.cuh"
-#include "kernels/wgmma/lane_words.cuh"
-#include "kernels/wgmma/tile_sums.cuh"
+#include "kernels/wgmma/stage_reader16.cuh"
 
 namespace mpk {
 
 template <class T>
-struct WgmmaMultiplier16 {
-  WgmmaSums<T>& sums;
-  static constexpr int kTilesPerBox = T::kBoxRowBytes / T::kTileBytes;
-  static constexpr int kWords = T::kFragments * T::kBits / 4;  ///< of one lane and step
+struct WgmmaMultiplier16 : StageReader16<T> {
+  using Reader = StageReader16<T>;
+  using Reader::sums, Reader::scales, Reader::zeros, Reader::words_at;
+  using typename Reader::Words;
   static constexpr int kValues = WgmmaSums<T>::kValues;
-  const std::uint32_t words_at = T::kWeightsAt + sums.tile_of_warp / kTilesPerBox * T::kBoxBytes +
-                                 sums.tile_of_warp % kTilesPerBox * T::kTileBytes;
-  const std::uint32_t pairs_at =  ///< of the 16-bit values of this lane's columns, among a row's
-      sums.tile_of_warp * kTileN + grouped_scale_position(sums.lane, 2 * sums.first_fragment);
-  const std::uint32_t scales_at = T::kScalesAt + pairs_at * T::kScaleSize;
   /// With scales on sums: the sums of the group at hand, unscaled; sums.acc then holds what is finished.
   float part[T::kScaleSums ? T::kFragments : 1][T::kScaleSums ? kValues : 1];
-  std::uint32_t scales[T::kFragments];  ///< of columns 16 j + lane / 4 and 8 more, in two halves
-  std::uint32_t zeros[T::kFragments];   ///< likewise, as decode() wants them
   bool part_empty;
 
-  __device__ __forceinline__ explicit WgmmaMultiplier16(WgmmaSums<T>& s) : sums{s} {}
+  __device__ __forceinline__ explicit WgmmaMultiplier16(WgmmaSums<T>& s) : Reader{s} {}
 
-  using Words = LaneWords<kWords>;
-  __device__ __forceinline__ void load_words(std::uint32_t at, Words& words) const {
-    if constexpr (T::kBits == 4 && kWords == 4) {
-      words.set(0, load_shared(at + sums.lane * 16));
-    } else if constexpr (kWords == 1) {
-      words.of[0] = load_shared_word(at + sums.lane * 16 + sums.first_fragment * 4);
-    } else if constexpr (kWords == 2) {
-      const uint2 v = load_shared2(at + sums.lane * T::kBits * 4 + sums.first_fragment * T::kBits);
-      words.of[0] = v.x, words.of[1] = v.y;
-    } else if constexpr (kWords == 4) {
-      words.set(0, load_shared(at + sums.lane * 32 + sums.first_fragment * 8));
-    } else {
-      load_eight_words(at, sums.lane, words);
-    }
-  }
-
-  __device__ __forceinline__ int row_of_scale(int step) const {
-    return T::kSteps >> sums.group_shift() ? step >> sums.group_shift() : 0;
-  }
-  __device__ __forceinline__ void load_scales(std::uint32_t stage, int step) {
-    const std::uint32_t at = stage + scales_at + row_of_scale(step) * T::kScaleRowBytes;
-    if constexpr (T::kScaleSize == 2) {
-      load_pairs(at, scales);
-    } else if constexpr (T::kFragments == 4) {
-      const uint2 v = load_shared2(at);
-      decode_scales<T::kWeight, T::kFloat>(v.x, scales[0], scales[1]);
-      decode_scales<T::kWeight, T::kFloat>(v.y, scales[2], scales[3]);
-    } else {
-      // Four columns stand together, and one warp's fragments are two of their pairs, or one.
-      std::uint32_t pairs[2];
-      decode_scales<T::kWeight, T::kFloat>(load_shared_word(at / 4 * 4), pairs[0], pairs[1]);
-#pragma unroll
-      for (int j = 0; j < T::kFragments; ++j) scales[j] = (sums.first_fragment + j) % 2 ? pairs[1] : pairs[0];
-    }
-  }
-  static __device__ __forceinline__ void load_pairs(std::uint32_t at, std::uint32_t (&pairs)[T::kFragments]) {
-    if constexpr (T::kFragments == 4) {
-      const uint4 v = load_shared(at);
-      pairs[0] = v.x, pairs[1] = v.y, pairs[2] = v.z, pairs[3] = v.w;
-    } else if constexpr (T::kFragments == 2) {
-      const uint2 v = load_shared2(at);
-      pairs[0] = v.x, pairs[1] = v.y;
-    } else {
-      pairs[0] = load_shared_word(at);
-    }
-  }
-  __device__ __forceinline__ void load_zeros(std::uint32_t stage, int step) {
-    const std::uint32_t at = stage + T::kZerosAt + row_of_scale(step) * T::kZeroRowBytes;
-    if constexpr (T::kZeroBits == 4) {
-      const std::uint32_t word = load_shared_word(at + sums.tile_of_warp * (kTileN / 2) + sums.lane / 4 * 4);
-#pragma unroll
-      for (int j = 0; j < T::kFragments; ++j)
-        zeros[j] = decode_zeros<T::kFloat>(word, sums.first_fragment + j);
-    } else {
-      load_pairs(at + pairs_at * 2, zeros);
-    }
-  }
   /// acc += scale * part, for the group that ends with `step`.
   __device__ __forceinline__ void fold(std::uint32_t stage, int step) {
-    if (sums.grouped()) load_scales(stage, step);
+    if (sums.grouped()) this->load_scales(stage, step);
 #pragma unroll
     for (int j = 0; j < T::kFragments; ++j) {
       const float2 s = to_floats<T::kFloat>(scales[j]);
@@ -107,17 +40,17 @@ struct WgmmaMultiplier16 {
     const std::uint64_t tile = wgmma_tile(stage + T::kActivationsAt);
     std::uint32_t a[T::kBuffers][T::kFragments][4];
     Words words[T::kWordBuffers];
-    if constexpr (T::kWordBuffers == 2) load_words(stage + words_at, words[0]);
+    if constexpr (T::kWordBuffers == 2) this->load_words(stage + words_at, words[0]);
 #pragma unroll
     for (int step = 0; step < T::kSteps; ++step) {
       if (T::kWordBuffers == 1)
-        load_words(stage + words_at + step * T::kBoxRowBytes, words[0]);
+        this->load_words(stage + words_at + step * T::kBoxRowBytes, words[0]);
       else if (step + 1 < T::kSteps)
-        load_words(stage + words_at + (step + 1) * T::kBoxRowBytes, words[(step + 1) % 2]);
+        this->load_words(stage + words_at + (step + 1) * T::kBoxRowBytes, words[(step + 1) % 2]);
       if (step % T::kStepsPerScale == 0 && (step == 0 || (step & ((1 << sums.group_shift()) - 1)) == 0)) {
         if constexpr (!T::kScaleSums)
-          if (sums.grouped()) load_scales(stage, step);
-        if constexpr (T::kZeroBits > 0) load_zeros(stage, step);
+          if (sums.grouped()) this->load_scales(stage, step);
+        if constexpr (T::kZeroBits > 0) this->load_zeros(stage, step);
       }
       auto& fragments = a[step % T::kBuffers];
 #pragma unroll
@@ -159,15 +92,12 @@ struct WgmmaMultiplier16 {
   }
 
   __device__ __forceinline__ void begin_tile() {
-    sums.clear();
-    if (!sums.grouped())
-#pragma unroll
-      for (std::uint32_t& s : scales)
-        s = round_to<T::kFloat>(kUnscaled<T::kWeight, T::kFloat>, kUnscaled<T::kWeight, T::kFloat>);
+    Reader::begin_tile();
     part_empty = true;
   }
-  /// All products have ended. `pending` as above.
+  /// `pending` as above.
   __device__ __forceinline__ void end_tile(int pending) {
+    wgmma_wait<0>();
     if constexpr (T::kScaleSums)
       if (!part_empty) fold(sums.memory.stage(pending), T::kSteps - 1);
   }

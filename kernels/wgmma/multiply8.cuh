@@ -146,8 +146,9 @@ struct WgmmaMultiplier8 {
     if (part_empty) sums.memory.release(pending, sums.lane);  // nothing of it is under way
   }
 
-  /// All products have ended: integers without groups stay integers until here.
+  /// Integers without groups stay integers until here.
   __device__ __forceinline__ void end_tile(int) {
+    wgmma_wait<0>();
     if (!part_empty) fold<false>(0, 0);
   }
 

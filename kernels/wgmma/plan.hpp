@@ -16,6 +16,7 @@ struct WgmmaTile {
   int bits;
   int m, n, k;  ///< of a block's tile; k of one stage
   int blocks_per_sm;
+  bool pushes;    ///< sums go to the other blocks of a cluster without being asked for
   double decode;  ///< time to decode so many weights, beside u4b8's in f16
 };
 
@@ -27,10 +28,10 @@ struct WgmmaChoice {
 
 namespace model {
 
-inline constexpr double kBytesPerMicrosecond = 3.68e6;  ///< of device memory
-inline constexpr double kStart = 3.2;
+inline constexpr double kBytesPerMicrosecond = 4.0e6;  ///< of device memory
+inline constexpr double kStart = 3.1;
 
-/// WgmmaTile::decode. Counts up to 16 rows of M; above, the tensor cores decide.
+/// WgmmaTile::decode.
 constexpr double decode(Weight weight, Float activations) {
   const bool f16 = activations == Float::f16;
   switch (weight) {
@@ -50,28 +51,34 @@ constexpr double decode(Weight weight, Float activations) {
   return f16 ? 1.0 : 1.2;
 }
 /// Microseconds that a block needs for 128 rows of K, its weights in the cache; `two`: beside another of its
-/// launch.
+/// launch. Up to 8 rows of M more of the decoding is hidden; the more rows, the more the tensor cores decide.
 inline double stage_of_128(const WgmmaTile& tile, bool two) {
-  const double by_rows = tile.m <= 16   ? (two ? 0.91 : 0.65) * tile.decode
-                         : tile.m <= 32 ? 0.70
-                         : tile.m <= 64 ? 0.97
-                                        : 1.56;
-  return by_rows * tile.n / 256;
+  struct Row {
+    double alone, beside_another, of_decoding;
+  };
+  const Row row = tile.m <= 8    ? Row{0.60, 0.70, 0.6}
+                  : tile.m <= 16 ? Row{0.62, 0.83, 1.0}
+                  : tile.m <= 32 ? Row{0.67, 0.67, 0.5}
+                  : tile.m <= 64 ? Row{0.98, 0.98, 0.0}
+                                 : Row{1.50, 1.50, 0.0};
+  return (two ? row.beside_another : row.alone) * (1.0 + row.of_decoding * (tile.decode - 1.0)) * tile.n /
+         256;
 }
 inline double stage(const WgmmaTile& tile, int blocks, int num_sms) {
   const double bytes = static_cast<double>(tile.k) * tile.n * tile.bits / 8;
   return std::max(stage_of_128(tile, blocks > num_sms) * tile.k / 128, bytes * blocks / kBytesPerMicrosecond);
 }
-/// A cluster's blocks write their sums to shared memory and read one another's.
+/// A cluster's blocks send one another their sums, or write them to shared memory and read one another's.
 inline double exchange(const WgmmaTile& tile, int parts) {
-  return 1.2 + 0.05 * parts + 0.02 * tile.m;
+  return tile.pushes ? 0.06 + 0.03 * parts + 0.15 * tile.m : 0.08 + 0.46 * parts + 0.005 * tile.m;
 }
 /// The last of a tile's blocks reads the sums of every other from memory.
 inline double collect(const WgmmaTile& tile) {
-  return 0.25 + 0.034 * tile.m;
+  return 0.2 + 0.044 * tile.m;
 }
-/// Stripes that begin all over K share less in the cache, where a weight is read by more than one block.
-inline constexpr double kScattered = 1.08;
+/// Stripes that begin all over K share less in the cache, where a weight is read by more than one block, and
+/// less so behind whole tiles, as blocks have then come apart.
+inline constexpr double kScattered = 1.08, kBehindTiles = 1.25;
 
 }  // namespace model
 
@@ -110,9 +117,9 @@ inline WgmmaChoice choose_wgmma(std::span<const WgmmaTile> rows, K k, N n, M m, 
       const Partition partition{tiles_m, tiles_n, stages, blocks, waves, 0};
       const int stripe = divide_up(partition.cut_units(), blocks);
       const int sharers = std::min(stages, 1 + divide_up(stages, stripe));
-      const double scattered = waves == 0 && tiles >= slots ? model::kScattered : 1.0;
+      const double scattered = waves > 0 ? model::kBehindTiles : tiles >= slots ? model::kScattered : 1.0;
       offer(row, partition,
-            model::kStart + (waves * stages + stripe) * model::stage(tile, blocks, gpu.num_sms) * scattered +
+            model::kStart + (waves * stages + stripe * scattered) * model::stage(tile, blocks, gpu.num_sms) +
                 sharers * model::collect(tile));
     }
   }

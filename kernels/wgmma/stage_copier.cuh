@@ -65,9 +65,14 @@ struct UnitCursor {
       take(p);
     }
   }
-  __device__ __forceinline__ void next(const Partition& p) {
-    if (++stage == end) next_tile(p);
-  }
+};
+
+/// The first row and column of a tile.
+template <class T>
+struct TilePlace {
+  int m, n;
+  __device__ __forceinline__ TilePlace(const Partition& p, int tile)
+      : m{tile % p.tiles_m * T::kTileM}, n{tile / p.tiles_m * T::kBlockN} {}
 };
 
 /// A place in the ring, and the parity of the barrier phase that its next use ends.
@@ -91,6 +96,7 @@ struct WgmmaMemory {
   __device__ __forceinline__ std::uint32_t full(int slot) const { return base + T::kBarriersAt + slot * 8; }
   __device__ __forceinline__ std::uint32_t empty(int slot) const { return full(T::kStages + slot); }
   __device__ __forceinline__ std::uint32_t flag() const { return base + T::kFlagAt; }
+  __device__ __forceinline__ std::uint32_t pushed() const { return base + T::kFlagAt + 8; }
   /// The warp has done with stage `slot`, if it is one: the copies may fill it again.
   __device__ __forceinline__ void release(int& slot, int lane) const {
     if (slot >= 0 && lane == 0) barrier_arrive(empty(slot));
@@ -105,29 +111,43 @@ struct StageCopier {
   const WgmmaMemory<T> memory;
   const std::uint64_t once = evict_first(), often = evict_last();
 
-  __device__ __forceinline__ void weights(const UnitCursor& at, int slot) const {
+  __device__ __forceinline__ void weights(int n0, int stage_of_tile, int slot) const {
     const std::uint32_t stage = memory.stage(slot), barrier = memory.full(slot);
-    const int n0 = at.tile / args.partition.tiles_m * T::kBlockN, step = at.stage * T::kSteps;
+    const int step = stage_of_tile * T::kSteps;
     // Zero points of a whole column are one group of them.
     const int scale_bytes = args.grouped ? args.groups_per_stage * T::kScaleRowBytes : 0;
     const int zero_bytes = T::kZeroBits > 0 ? args.groups_per_stage * T::kZeroRowBytes : 0;
     barrier_arrive_expect(barrier, T::kScalesAt + scale_bytes + zero_bytes);
 #pragma unroll
     for (int box = 0; box < T::kWordBoxes; ++box)
-      bulk_copy_box(stage + T::kWeightsAt + box * T::kBoxBytes, args.words, n0 * T::kWordBoxes + box * 256,
-                    step, barrier, once);
+      bulk_copy_box(stage + T::kWeightsAt + box * T::kBoxBytes, args.words,
+                    n0 / kTileN * (T::kTileBytes / 8) + box * (T::kBoxRowBytes / 8), step, barrier, once);
     if (args.grouped)
       bulk_copy_box(stage + T::kScalesAt, args.scales, n0, step >> args.group_shift, barrier, once);
     if constexpr (T::kZeroBits > 0)
       bulk_copy_box(stage + T::kZerosAt, args.zeros, n0 / T::kZeroColumns, step >> args.group_shift, barrier,
                     once);
   }
-  __device__ __forceinline__ void activations(const UnitCursor& at, int slot) const {
+  __device__ __forceinline__ void activations(int m0, int stage_of_tile, int slot) const {
 #pragma unroll
     for (int panel = 0; panel < T::kTileK / T::kPanelK; ++panel)
       bulk_copy_box(memory.stage(slot) + T::kActivationsAt + panel * T::kPanelBytes, args.activations,
-                    at.stage * T::kTileK + panel * T::kPanelK, at.tile % args.partition.tiles_m * T::kTileM,
-                    memory.full(slot), often);
+                    stage_of_tile * T::kTileK + panel * T::kPanelK, m0, memory.full(slot), often);
+  }
+  /// `copy(place, stage, slot)` for the block's first stages, as many as the ring has places. Returns the way
+  /// that is left.
+  template <class Copy>
+  __device__ __forceinline__ UnitCursor fill(Copy copy) const {
+    const Partition& p = args.partition;
+    int slot = 0;
+    for (UnitCursor at{p};; at.next_tile(p)) {
+      if (!at.more()) return at;
+      const TilePlace<T> place{p, at.tile};
+      for (; at.more(); ++at.stage, ++slot) {
+        if (slot == T::kStages) return at;
+        copy(place, at.stage, slot);
+      }
+    }
   }
 
   /// Before the block's threads meet for the first time: makes the barriers, and fills the ring with weights,
@@ -137,20 +157,22 @@ struct StageCopier {
       barrier_init(memory.full(slot), 1);
       barrier_init(memory.empty(slot), T::kReaders);
     }
+    barrier_init(memory.pushed(), 1);
     barrier_init_fence();
-    UnitCursor at{args.partition};
-    for (int slot = 0; slot < T::kStages && at.more(); ++slot, at.next(args.partition)) weights(at, slot);
+    fill([&](const TilePlace<T>& place, int stage, int slot) { weights(place.n, stage, slot); });
   }
   /// The rest.
   __device__ __forceinline__ void run() const {
-    const Partition& p = args.partition;
-    UnitCursor at{p};
     wait_for_earlier_kernels();
-    for (int slot = 0; slot < T::kStages && at.more(); ++slot, at.next(p)) activations(at, slot);
-    for (RingSlot<T::kStages> slot; at.more(); at.next(p), slot.next()) {
-      barrier_wait(memory.empty(slot.index), slot.parity);
-      weights(at, slot.index);
-      activations(at, slot.index);
+    UnitCursor at =
+        fill([&](const TilePlace<T>& place, int stage, int slot) { activations(place.m, stage, slot); });
+    for (RingSlot<T::kStages> slot; at.more(); at.next_tile(args.partition)) {
+      const TilePlace<T> place{args.partition, at.tile};
+      for (; at.more(); ++at.stage, slot.next()) {
+        barrier_wait(memory.empty(slot.index), slot.parity);
+        weights(place.n, at.stage, slot.index);
+        activations(place.m, at.stage, slot.index);
+      }
     }
   }
 };

@@ -24,8 +24,8 @@ struct WgmmaSums {
   const int lane = threadIdx.x % kWarpSize;
   // Through a shuffle, so that the compiler knows that all lanes agree.
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarpSize), 0);
-  const int warpgroup = warp / 4, tile_of_warp = warp % 4;
-  const int first_fragment = T::kShareStages ? 0 : warpgroup * T::kFragments;
+  const int team = warp / T::kTilesN, tile_of_warp = warp % T::kTilesN;
+  const int first_fragment = T::kShareStages ? 0 : team * T::kFragments;
 
   static constexpr int kValues = T::kTileM / 2;  ///< of one thread and fragment
   float acc[T::kFragments][kValues];
@@ -35,6 +35,12 @@ struct WgmmaSums {
     return T::kGroupShift >= 0 ? T::kGroupShift : args.group_shift;
   }
 
+  __device__ __forceinline__ bool in_cluster(int tile) const {
+    return args.partition.parts > 1 && tile >= args.partition.whole_tiles();
+  }
+  __device__ __forceinline__ void begin_tile(int tile) const {
+    if (T::kPush && in_cluster(tile)) cluster_arrive();  // from now on the others may push
+  }
   __device__ __forceinline__ void clear() {
 #pragma unroll
     for (auto& fragment : acc)
@@ -47,26 +53,39 @@ struct WgmmaSums {
     asm volatile("bar.sync 1, %0;" ::"n"(T::kConsumers) : "memory");
   }
 
-  /// kRows rows of the accumulators, from part_idx * kRows on, to shared memory, summed over the owners in
-  /// their order.
+  /// kRows rows of the accumulators, from part_idx * kRows on, to shared memory, where their owners' are
+  /// added up in order (or, in kSumSets, left side by side for load_sum).
   template <int kRows>
   __device__ __forceinline__ void stage_sums(int part_idx, std::uint32_t to) const {
+    constexpr int kTurns = T::kSumSets == 1 ? T::kOwners : 1;
 #pragma unroll
-    for (int owner = 0; owner < T::kOwners; ++owner) {
+    for (int turn = 0; turn < kTurns; ++turn) {
       sync();  // the one before is through; before the first: nobody still reads what is overwritten
-      if (T::kShareStages && warpgroup != owner) continue;
+      if (kTurns > 1 && team != turn) continue;
+      const std::uint32_t set = to + (T::kSumSets > 1 ? team * kSetBytes<kRows> : 0);
 #pragma unroll
       for (int j = 0; j < T::kFragments; ++j)
 #pragma unroll
         for (int i = 0; i < kRows / 2; ++i) {
           const int n = tile_of_warp * kTileN + (first_fragment + j) * 16 + lane / 4 + 8 * (i / 2 % 2);
           const int m = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
-          const std::uint32_t at = to + (m * T::kSumRow + n) * 4;
+          const std::uint32_t at = set + (m * T::kSumRow + n) * 4;
           float sum = acc[j][part_idx * (kRows / 2) + i];
-          if (owner > 0) sum += load_shared_float(at);
+          if (turn > 0) sum += load_shared_float(at);
           store_shared(at, sum);
         }
     }
+    sync();
+  }
+  template <int kRows>
+  static constexpr int kSetBytes = kRows * T::kSumRow * 4;
+  /// Four sums that stage_sums<kRows> left.
+  template <int kRows>
+  __device__ __forceinline__ float4 load_sum(std::uint32_t at) const {
+    float4 sum = load_shared_floats(at);
+#pragma unroll
+    for (int set = 1; set < T::kSumSets; ++set) sum = sum + load_shared_floats(at + set * kSetBytes<kRows>);
+    return sum;
   }
   /// One value a column, of four columns from n on: two neighbours lie together, the next two eight further
   /// on.
@@ -113,11 +132,12 @@ struct WgmmaSums {
 
   /// A tile whose blocks are a cluster, the last of each: every block adds up its share of the outputs, from
   /// its own sums on and round to those of the block in front of it, so that not all read one block's memory.
-  __device__ __forceinline__ void finish_in_cluster(int tile) const {
+  __device__ __forceinline__ void pull_in_cluster(int m0, int n0, int rows) const {
     const Partition& p = args.partition;
-    const int m0 = tile % p.tiles_m * T::kTileM, n0 = tile / p.tiles_m * T::kBlockN;
-    const int rank = static_cast<int>(blockIdx.x) % p.parts, rows = min(T::kTileM, args.m - m0);
+    const int rank = cluster_rank();
     stage_sums<T::kTileM>(0, memory.all_sums());
+    if (threadIdx.x == 0) cluster_release();
+    __syncwarp();
     cluster_arrive();
     cluster_wait();
     for (int i = rank * T::kConsumers + threadIdx.x; i < rows * kQuads; i += p.parts * T::kConsumers) {
@@ -133,24 +153,58 @@ struct WgmmaSums {
     cluster_arrive();
     cluster_wait();  // the others may still be reading the sums of this block
   }
+  /// The same, where the sums are few: every block sends the others their shares of its sums, and adds up what
+  /// it gets in the order of the blocks. It waits for nothing else, and nobody reads its memory.
+  __device__ __forceinline__ void push_in_cluster(int m0, int n0, int rows) const {
+    const int parts = args.partition.parts, rank = cluster_rank();
+    const int quads = rows * kQuads, share = (quads + parts - 1) / parts, mine = min(share, quads - rank * share);
+    if (threadIdx.x == 0) barrier_arrive_expect(memory.pushed(), mine > 0 ? (parts - 1) * mine * 16 : 0);
+    stage_sums<T::kTileM>(0, memory.all_sums());
+    cluster_wait();  // begin_tile() arrived
+    const float per_share = 1.0f / static_cast<float>(share);
+    for (int i = threadIdx.x; i < quads; i += T::kConsumers) {
+      const float4 sum = load_sum<T::kTileM>(memory.all_sums() + (i / kQuads * T::kSumRow + i % kQuads * 4) * 4);
+      const int owner = static_cast<int>((static_cast<float>(i) + 0.5f) * per_share);
+      const std::uint32_t to = memory.sums() + (rank * share + i - owner * share) * 16;
+      if (owner == rank)
+        store_shared(to, sum);
+      else
+        push_remote(to, memory.pushed(), owner, sum);
+    }
+    sync();
+    barrier_wait(memory.pushed(), 0);
+    for (int i = threadIdx.x; i < mine; i += T::kConsumers) {
+      float4 sum = load_shared_floats(memory.sums() + i * 16);
+#pragma unroll 4
+      for (int part = 1; part < parts; ++part)
+        sum = sum + load_shared_floats(memory.sums() + (part * share + i) * 16);
+      const int quad = rank * share + i, n = n0 + quad % kQuads * 4;
+      if (n < args.n) write(m0 + quad / kQuads, n, sum);
+    }
+  }
 
   __device__ __forceinline__ void finish_tile(int tile) const {
     const Partition& p = args.partition;
+    const auto [m0, n0] = TilePlace<T>{p, tile};
+    const int rows = min(T::kTileM, args.m - m0);
+    if (in_cluster(tile)) {
+      if constexpr (T::kPush)
+        push_in_cluster(m0, n0, rows);
+      else
+        pull_in_cluster(m0, n0, rows);
+      return;
+    }
     const int first = p.first_block(tile), last = p.last_block(tile);
-    if (p.parts > 1 && first != last) return finish_in_cluster(tile);
-    const int m0 = tile % p.tiles_m * T::kTileM, n0 = tile / p.tiles_m * T::kBlockN,
-              rows = min(T::kTileM, args.m - m0);
-    float* slot = slot_of(blockIdx.x, tile);
+    float* const slot = slot_of(blockIdx.x, tile);
 #pragma unroll
     for (int part_idx = 0; part_idx < T::kParts; ++part_idx) {
       const int first_row = part_idx * T::kPartRows, rows_here = min(T::kPartRows, rows - first_row);
       if (rows_here <= 0) break;
       stage_sums<T::kPartRows>(part_idx, memory.sums());
-      sync();
       for (int i = threadIdx.x; i < rows_here * kQuads; i += T::kConsumers) {
         const int row = i / kQuads, n = i % kQuads * 4;
         if (n0 + n >= args.n) continue;
-        const float4 sum = load_shared_floats(memory.sums() + (row * T::kSumRow + n) * 4);
+        const float4 sum = load_sum<T::kPartRows>(memory.sums() + (row * T::kSumRow + n) * 4);
         if (first == last)
           write(m0 + first_row + row, n0 + n, sum);
         else
@@ -172,7 +226,8 @@ struct WgmmaSums {
     if (!all_there) return;
     __threadfence();
     // Several quads at a time, so that their loads are under way together.
-    constexpr int kAtOnce = T::kTileM * kQuads / T::kConsumers < 4 ? T::kTileM * kQuads / T::kConsumers : 4;
+    constexpr int kEach = (T::kTileM * kQuads + T::kConsumers - 1) / T::kConsumers;
+    constexpr int kAtOnce = kEach < 4 ? kEach : 4;
     for (int start = threadIdx.x; start < rows * kQuads; start += kAtOnce * T::kConsumers) {
       float4 sum[kAtOnce];
 #pragma unroll

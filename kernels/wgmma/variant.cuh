@@ -24,7 +24,7 @@ struct WgmmaVariant {
     if constexpr (T::kActivationBytes == 1) activations8 = T::kActivations8;
     // Of activations of 8 bits not measured: fewer instructions a weight, but scales for every group's sums.
     constexpr double kDecode = T::kActivationBytes == 1 ? 1.0 : model::decode(T::kWeight, T::kFloat);
-    constexpr WgmmaTile kTile{T::kBits, T::kTileM, T::kBlockN, T::kTileK, T::kBlocksPerSm, kDecode};
+    constexpr WgmmaTile kTile{T::kBits, T::kTileM, T::kBlockN, T::kTileK, T::kBlocksPerSm, T::kPush, kDecode};
     return {T::kWeight,         activations8, T::kFloat,           kTile, T::kThreads, T::kSmemBytes,
             T::kSlotFloats * 4, T::kStepK,    wgmma_gemm_kernel<T>};
   }
@@ -46,8 +46,8 @@ constexpr auto wgmma_variants8_of() {
             WgmmaTraits8<kActivations, kWeight, kFloat, 64, 128, 6, Share::fragments, 2, 1, 2>>()};
   else
     return std::array{
-        WgmmaVariant::of<WgmmaTraits8<kActivations, kWeight, kFloat, 16, 128, 5, Share::stages, 4, 1, 1>>(),
-        WgmmaVariant::of<WgmmaTraits8<kActivations, kWeight, kFloat, 32, 128, 5, Share::stages, 2, 1, 2>>(),
+        WgmmaVariant::of<WgmmaTraits8<kActivations, kWeight, kFloat, 16, 128, 4, Share::stages, 2, 1, 1>>(),
+        WgmmaVariant::of<WgmmaTraits8<kActivations, kWeight, kFloat, 32, 128, 4, Share::stages, 2, 1, 2>>(),
         WgmmaVariant::of<
             WgmmaTraits8<kActivations, kWeight, kFloat, 64, 128, 4, Share::fragments, 2, 1, 2>>()};
 }

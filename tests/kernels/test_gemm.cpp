@@ -66,7 +66,7 @@ TEST_CASE("GPU: more rows than one launch of a small kernel takes", "[kernels][g
 
 TEST_CASE("GPU: any number of blocks gives the same whole numbers", "[kernels][gpu][small]") {
   if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
-  const int m_size = GENERATE(9, 30, 130);
+  const int m_size = GENERATE(6, 9, 30, 130);
   const M m{m_size};
   for (const Kind kind : kKinds) {
     const int group_size = kind.weight == Weight::nvfp4 ? 16 : kind.weight == Weight::mxfp4 ? 32 : 64;

@@ -106,7 +106,7 @@ TEST_CASE("GPU: the identity times a layer is its weights, rounded where they sh
   NEED_GPU();
   const Weight weight = GENERATE(Weight::u4, Weight::u4_float_zeros);
   const Float type = GENERATE(Float::f16, Float::bf16);
-  const int rows = GENERATE(1, 16, 64, 144), n = GENERATE(64, 320);  // of the identity at a time
+  const int rows = GENERATE(5, 16, 64, 144), n = GENERATE(64, 320);  // of the identity at a time
   constexpr int kK = 384;
   for (const int group_size : group_sizes(weight)) {
     CAPTURE(name_of(weight), name_of(type), group_size, rows, n);
@@ -129,7 +129,7 @@ TEST_CASE("GPU: the identity times a layer is its weights, rounded where they sh
 
 TEST_CASE("GPU: whole numbers multiply exactly", "[kernels][gpu][small]") {
   NEED_GPU();
-  const int m_size = GENERATE(1, 17, 100);
+  const int m_size = GENERATE(1, 13, 17, 100);
   const bool with_bias = GENERATE(false, true);
   const auto [k, n] =
       GENERATE(table<int, int>({{128, 64}, {640, 192}}));  // ends inside a stage and inside a tile
@@ -145,7 +145,7 @@ TEST_CASE("GPU: whole numbers multiply exactly", "[kernels][gpu][small]") {
 
 TEST_CASE("GPU: K that is no multiple of a stage, down to one step", "[kernels][gpu][small]") {
   NEED_GPU();
-  const int k = GENERATE(16, 32, 48, 80, 144, 208), m_size = GENERATE(1, 20, 65);
+  const int k = GENERATE(16, 32, 48, 80, 144, 208), m_size = GENERATE(1, 12, 20, 65);
   for (const Kind kind : kKinds)
     for (const int group_size : group_sizes(kind.weight)) {
       if (group_size > 0 && k % group_size != 0) continue;
@@ -171,7 +171,7 @@ TEST_CASE("GPU: one launch of every row of the tables", "[kernels][gpu][once]") 
     std::mt19937 rng{mpk::test::seed()};
     const int group_size = group_sizes(kind.weight).back();
     const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, 640, 320), Numbers::exact);
-    for (const int m_size : {5, 20, 40, 100}) {
+    for (const int m_size : {5, 12, 20, 40, 100}) {
       CAPTURE(name_of(kind.weight), name_of(kind.activations), m_size);
       const M m{m_size};
       check_whole_numbers(layer, small_activations(rng, m, layer.shape.k, kind.activations), m);

@@ -144,17 +144,18 @@ TEST_CASE("every tile that waves leave in as many parts", "[kernels]") {
 }
 
 TEST_CASE("the choice for wgmma divides all of the work, and among the rows that are offered", "[kernels]") {
-  const std::vector<WgmmaTile> rows{{4, 16, 256, 128, 2, 1.0},
-                                    {4, 32, 256, 128, 1, 1.0},
-                                    {4, 64, 256, 128, 1, 1.0},
-                                    {4, 128, 256, 128, 1, 1.0}};
+  const std::vector<WgmmaTile> rows{{4, 8, 256, 128, 2, true, 1.0},
+                                    {4, 16, 256, 128, 2, true, 1.0},
+                                    {4, 32, 256, 128, 1, false, 1.0},
+                                    {4, 64, 256, 128, 1, false, 1.0},
+                                    {4, 128, 256, 128, 1, false, 1.0}};
   GpuTraits gpu{90, 132};
   const bool clusters = GENERATE(false, true);
   if (clusters)  // as an H200 answers
     gpu.clusters = {{{0, 132, 66, 39, 30, 22, 17, 15, 15}, {0, 264, 132, 79, 62, 47, 39, 32, 30}}};
   const auto [k, n] =
       GENERATE(table<int, int>({{64, 64}, {144, 320}, {4096, 4096}, {4096, 28672}, {28672, 8192}}));
-  for (const int m : {1, 16, 17, 64, 65, 300, 4096}) {
+  for (const int m : {1, 8, 9, 16, 17, 64, 65, 300, 4096}) {
     CAPTURE(clusters, k, n, m);
     const WgmmaChoice choice = choose_wgmma(rows, K{k}, N{n}, M{m}, gpu);
     REQUIRE((choice.row >= 0 && choice.row < static_cast<int>(rows.size())));
@@ -179,7 +180,7 @@ TEST_CASE("the choice for wgmma divides all of the work, and among the rows that
 }
 
 TEST_CASE("the choice for wgmma refuses what the device cannot count", "[kernels]") {
-  const std::vector<WgmmaTile> rows{{4, 16, 256, 128, 1, 1.0}, {4, 128, 256, 128, 1, 1.0}};
+  const std::vector<WgmmaTile> rows{{4, 16, 256, 128, 1, true, 1.0}, {4, 128, 256, 128, 1, false, 1.0}};
   const GpuTraits gpu{90, 132};
   // 2^29 rows of activations are 2^22 tiles of 128, and 2^25 of 16.
   const M m{1 << 29};

@@ -1,0 +1,97 @@
+#pragma once
+// What a lane reads of a stage, with activations of 16 bits: the words of its 64 columns, their scales and
+// zero points.
+
+#include <cstdint>
+
+#include "kernels/device/cp_async.cuh"
+#include "kernels/device/decode.cuh"
+#include "kernels/wgmma/lane_words.cuh"
+#include "kernels/wgmma/tile_sums.cuh"
+
+namespace mpk {
+
+template <class T>
+struct StageReader16 {
+  WgmmaSums<T>& sums;
+  static constexpr int kTilesPerBox = T::kBoxRowBytes / T::kTileBytes;
+  static constexpr int kWords = T::kFragments * T::kBits / 4;  ///< of one lane and step
+  const std::uint32_t words_at = T::kWeightsAt + sums.tile_of_warp / kTilesPerBox * T::kBoxBytes +
+                                 sums.tile_of_warp % kTilesPerBox * T::kTileBytes;
+  const std::uint32_t pairs_at =  ///< of the 16-bit values of this lane's columns, among a row's
+      sums.tile_of_warp * kTileN + grouped_scale_position(sums.lane, 2 * sums.first_fragment);
+  const std::uint32_t scales_at = T::kScalesAt + pairs_at * T::kScaleSize;
+  std::uint32_t scales[T::kFragments];  ///< of columns 16 j + lane / 4 and 8 more, in two halves
+  std::uint32_t zeros[T::kFragments];   ///< likewise, as decode() wants them
+
+  __device__ __forceinline__ explicit StageReader16(WgmmaSums<T>& s) : sums{s} {}
+
+  using Words = LaneWords<kWords>;
+  __device__ __forceinline__ void load_words(std::uint32_t at, Words& words) const {
+    if constexpr (T::kBits == 4 && kWords == 4) {
+      words.set(0, load_shared(at + sums.lane * 16));
+    } else if constexpr (kWords == 1) {
+      words.of[0] = load_shared_word(at + sums.lane * 16 + sums.first_fragment * 4);
+    } else if constexpr (kWords == 2) {
+      const uint2 v = load_shared2(at + sums.lane * T::kBits * 4 + sums.first_fragment * T::kBits);
+      words.of[0] = v.x, words.of[1] = v.y;
+    } else if constexpr (kWords == 4) {
+      words.set(0, load_shared(at + sums.lane * 32 + sums.first_fragment * 8));
+    } else {
+      load_eight_words(at, sums.lane, words);
+    }
+  }
+
+  __device__ __forceinline__ int row_of_scale(int step) const {
+    return T::kSteps >> sums.group_shift() ? step >> sums.group_shift() : 0;
+  }
+  __device__ __forceinline__ void load_scales(std::uint32_t stage, int step) {
+    const std::uint32_t at = stage + scales_at + row_of_scale(step) * T::kScaleRowBytes;
+    if constexpr (T::kScaleSize == 2) {
+      load_pairs(at, scales);
+    } else if constexpr (T::kFragments == 4) {
+      const uint2 v = load_shared2(at);
+      decode_scales<T::kWeight, T::kFloat>(v.x, scales[0], scales[1]);
+      decode_scales<T::kWeight, T::kFloat>(v.y, scales[2], scales[3]);
+    } else {
+      // Four columns stand together, and one warp's fragments are two of their pairs, or one.
+      std::uint32_t pairs[2];
+      decode_scales<T::kWeight, T::kFloat>(load_shared_word(at / 4 * 4), pairs[0], pairs[1]);
+#pragma unroll
+      for (int j = 0; j < T::kFragments; ++j) scales[j] = (sums.first_fragment + j) % 2 ? pairs[1] : pairs[0];
+    }
+  }
+  static __device__ __forceinline__ void load_pairs(std::uint32_t at, std::uint32_t (&pairs)[T::kFragments]) {
+    if constexpr (T::kFragments == 4) {
+      const uint4 v = load_shared(at);
+      pairs[0] = v.x, pairs[1] = v.y, pairs[2] = v.z, pairs[3] = v.w;
+    } else if constexpr (T::kFragments == 2) {
+      const uint2 v = load_shared2(at);
+      pairs[0] = v.x, pairs[1] = v.y;
+    } else {
+      pairs[0] = load_shared_word(at);
+    }
+  }
+  __device__ __forceinline__ void load_zeros(std::uint32_t stage, int step) {
+    const std::uint32_t at = stage + T::kZerosAt + row_of_scale(step) * T::kZeroRowBytes;
+    if constexpr (T::kZeroBits == 4) {
+      const std::uint32_t word = load_shared_word(at + sums.tile_of_warp * (kTileN / 2) + sums.lane / 4 * 4);
+#pragma unroll
+      for (int j = 0; j < T::kFragments; ++j)
+        zeros[j] = decode_zeros<T::kFloat>(word, sums.first_fragment + j);
+    } else {
+      load_pairs(at + pairs_at * 2, zeros);
+    }
+  }
+
+  /// One scale per column comes last; what is summed until then keeps inside a float's range.
+  __device__ __forceinline__ void begin_tile() {
+    sums.clear();
+    if (!sums.grouped())
+#pragma unroll
+      for (std::uint32_t& s : scales)
+        s = round_to<T::kFloat>(kUnscaled<T::kWeight, T::kFloat>, kUnscaled<T::kWeight, T::kFloat>);
+  }
+};
+
+}  // namespace mpk
