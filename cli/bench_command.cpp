@@ -212,7 +212,7 @@ void run(const BenchOptions& o) {
   job.layers = layers_of(o);
   for (const std::int64_t m : o.rows) job.rows.emplace_back(m);
   job.cublas = !o.no_cublas;
-  if (o.family != "auto") job.family = o.family == "wgmma" ? GemmFamily::wgmma : GemmFamily::mma_sync;
+  if (o.family != "auto") job.family = o.family == "hopper" ? GemmFamily::hopper : GemmFamily::mma_sync;
   const Comparison comparison = read_comparison(o.compare);  // before minutes of measuring
   const Output out{o.json};
   const BenchReport report =
@@ -252,7 +252,7 @@ void add_bench(CLI::App& root) {
       ->check(CLI::IsMember({-1, 32, 64, 128}))
       ->capture_default_str();
   cmd->add_option("--family", o->family, "auto: the fastest that runs here")
-      ->check(CLI::IsMember({"auto", "wgmma", "mma-sync"}))
+      ->check(CLI::IsMember({"auto", "hopper", "mma-sync"}))
       ->capture_default_str();
   cmd->add_flag("--no-cublas", o->no_cublas, "leave out what is measured by cuBLAS");
   cmd->add_flag("--solve", o->solve, "time GPTQ on the GPU for these shapes instead of the kernels");

@@ -21,9 +21,9 @@ struct GemmFamilyRow {
   std::string (*table)();                     ///< a line per kernel
   std::string (*tile)(const GemmPlan& plan);  ///< "16 x 256 x 128"
 };
-extern const GemmFamilyRow kMmaSyncFamily, kWgmmaFamily;
+extern const GemmFamilyRow kMmaSyncFamily, kHopperFamily;
 
-/// GpuTraits::clusters of the current GPU; zeros where wgmma does not run.
+/// GpuTraits::clusters of the current GPU; zeros where the Hopper kernels do not run.
 decltype(GpuTraits::clusters) max_clusters();
 
 /// What all kernels want of a layer: whole tiles, groups that divide K, a group size of the weight's kind.

@@ -13,7 +13,7 @@
 namespace mpk {
 namespace {
 
-constexpr const GemmFamilyRow* kFamilies[] = {&kWgmmaFamily, &kMmaSyncFamily};  // the faster first
+constexpr const GemmFamilyRow* kFamilies[] = {&kHopperFamily, &kMmaSyncFamily};  // the faster first
 
 const GemmFamilyRow& row_of(GemmFamily family) {
   return **std::ranges::find(kFamilies, family, [](const GemmFamilyRow* row) { return row->family; });
@@ -121,7 +121,7 @@ GpuTraits current_gpu_traits() {
   MPK_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
   MPK_CUDA(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device));
   return {10 * major + minor, sms,
-          kWgmmaFamily.runs_on(10 * major + minor) ? max_clusters() : decltype(GpuTraits::clusters){}};
+          kHopperFamily.runs_on(10 * major + minor) ? max_clusters() : decltype(GpuTraits::clusters){}};
 }
 
 void gemm(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) {

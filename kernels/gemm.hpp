@@ -3,7 +3,7 @@
 // or "marlin-a8" where activations have 8 bits: row m of the product is then multiplied by row_scales[m],
 // too.
 //
-// Two families of kernels: mma.sync for compute capability 8.0 and newer, wgmma for 9.0. Roundings, all of
+// Two families of kernels: mma.sync for compute capability 8.0 and newer, hopper for 9.0. Roundings, all of
 // them (F is the type of the activations, f16 or bf16):
 //   weights   what a code stands for is exact in F, but for u4fz: there code - zero point is rounded to F.
 //             With groups the kernel multiplies it by the scale, one product per weight, rounded to F, or
@@ -84,9 +84,9 @@ struct GpuTraits {
   std::array<Clusters, kMaxBlocksPerSm> clusters{};  ///< where a multiprocessor holds one block, where two
 };
 
-enum class GemmFamily { mma_sync, wgmma };
+enum class GemmFamily { mma_sync, hopper };
 constexpr const char* name_of(GemmFamily f) {
-  return f == GemmFamily::wgmma ? "wgmma" : "mma.sync";
+  return f == GemmFamily::hopper ? "hopper" : "mma.sync";
 }
 
 /// The kernels in this build, one line each.
@@ -112,7 +112,7 @@ struct GemmPlan {
 /// none.
 GemmPlan plan_gemm(const LayerShape& layer, M m, const GpuTraits& gpu,
                    std::optional<GemmFamily> family = std::nullopt);
-/// "wgmma u4b8 f16, tile 16 x 256 x 128, 16 tiles in 8 parts on 128 blocks".
+/// "hopper u4b8 f16, tile 16 x 256 x 128, 16 tiles in 8 parts on 128 blocks".
 std::string describe(const GemmPlan& plan);
 
 /// Device memory, each 16-byte aligned, as cudaMalloc gives it. Scales and biases are permuted as FORMAT.md

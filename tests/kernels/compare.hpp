@@ -90,7 +90,7 @@ inline std::int64_t differences(const std::vector<std::uint16_t>& a, const std::
 
 /// The families of kernels that the current GPU runs.
 inline std::vector<GemmFamily> families() {
-  if (gpu_status().capability == 90) return {GemmFamily::mma_sync, GemmFamily::wgmma};
+  if (gpu_status().capability == 90) return {GemmFamily::mma_sync, GemmFamily::hopper};
   return {GemmFamily::mma_sync};
 }
 

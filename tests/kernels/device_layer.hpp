@@ -135,7 +135,7 @@ void check_any_number_of_blocks(const PackedLayer& layer, const Activations& act
   for (const GemmFamily family : families())
     for (const int sms : {1, 2, 5, 16, 132, 10000})
       for (const bool clusters : {false, true}) {
-        if (clusters && (family != GemmFamily::wgmma || sms > 132)) continue;
+        if (clusters && (family != GemmFamily::hopper || sms > 132)) continue;
         GpuTraits gpu{gpu_status().capability, sms};
         if (clusters) gpu.clusters = every_cluster(sms);
         const GemmPlan plan = plan_gemm(layer.shape, m, gpu, family);

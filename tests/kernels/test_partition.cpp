@@ -2,8 +2,8 @@
 #include <set>
 #include <vector>
 
+#include "kernels/hopper/plan.hpp"
 #include "kernels/partition.hpp"
-#include "kernels/wgmma/plan.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace mpk;
@@ -143,12 +143,12 @@ TEST_CASE("every tile that waves leave in as many parts", "[kernels]") {
   }
 }
 
-TEST_CASE("the choice for wgmma divides all of the work, and among the rows that are offered", "[kernels]") {
-  const std::vector<WgmmaTile> rows{{4, 8, 256, 128, 2, true, 1.0},
-                                    {4, 16, 256, 128, 2, true, 1.0},
-                                    {4, 32, 256, 128, 1, false, 1.0},
-                                    {4, 64, 256, 128, 1, false, 1.0},
-                                    {4, 128, 256, 128, 1, false, 1.0}};
+TEST_CASE("the choice for Hopper divides all of the work, and among the rows that are offered", "[kernels]") {
+  const std::vector<HopperTile> rows{{4, 8, 256, 128, 2, true, 1.0},
+                                     {4, 16, 256, 128, 2, true, 1.0},
+                                     {4, 32, 256, 128, 1, false, 1.0},
+                                     {4, 64, 256, 128, 1, false, 1.0},
+                                     {4, 128, 256, 128, 1, false, 1.0}};
   GpuTraits gpu{90, 132};
   const bool clusters = GENERATE(false, true);
   if (clusters)  // as an H200 answers
@@ -157,10 +157,10 @@ TEST_CASE("the choice for wgmma divides all of the work, and among the rows that
       GENERATE(table<int, int>({{64, 64}, {144, 320}, {4096, 4096}, {4096, 28672}, {28672, 8192}}));
   for (const int m : {1, 8, 9, 16, 17, 64, 65, 300, 4096}) {
     CAPTURE(clusters, k, n, m);
-    const WgmmaChoice choice = choose_wgmma(rows, K{k}, N{n}, M{m}, gpu);
+    const HopperChoice choice = choose_hopper(rows, K{k}, N{n}, M{m}, gpu);
     REQUIRE((choice.row >= 0 && choice.row < static_cast<int>(rows.size())));
     REQUIRE(choice.microseconds > 0);
-    const WgmmaTile& tile = rows[static_cast<std::size_t>(choice.row)];
+    const HopperTile& tile = rows[static_cast<std::size_t>(choice.row)];
     const Partition& p = choice.partition;
     REQUIRE(p.tiles_m == (m + tile.m - 1) / tile.m);
     REQUIRE(p.tiles_n == (n + tile.n - 1) / tile.n);
@@ -174,16 +174,16 @@ TEST_CASE("the choice for wgmma divides all of the work, and among the rows that
           gpu.clusters[static_cast<std::size_t>(tile.blocks_per_sm - 1)][static_cast<std::size_t>(p.parts)]);
     }
     // One row can only be dearer than the best of all.
-    for (const WgmmaTile& one : rows)
-      REQUIRE(choose_wgmma({&one, 1}, K{k}, N{n}, M{m}, gpu).microseconds >= choice.microseconds);
+    for (const HopperTile& one : rows)
+      REQUIRE(choose_hopper({&one, 1}, K{k}, N{n}, M{m}, gpu).microseconds >= choice.microseconds);
   }
 }
 
-TEST_CASE("the choice for wgmma refuses what the device cannot count", "[kernels]") {
-  const std::vector<WgmmaTile> rows{{4, 16, 256, 128, 1, true, 1.0}, {4, 128, 256, 128, 1, false, 1.0}};
+TEST_CASE("the choice for Hopper refuses what the device cannot count", "[kernels]") {
+  const std::vector<HopperTile> rows{{4, 16, 256, 128, 1, true, 1.0}, {4, 128, 256, 128, 1, false, 1.0}};
   const GpuTraits gpu{90, 132};
   // 2^29 rows of activations are 2^22 tiles of 128, and 2^25 of 16.
   const M m{1 << 29};
-  REQUIRE(choose_wgmma(rows, K{128 * 64}, N{256}, m, gpu).row == 1);
-  REQUIRE(choose_wgmma(rows, K{128 * 1024}, N{256}, m, gpu).row == -1);
+  REQUIRE(choose_hopper(rows, K{128 * 64}, N{256}, m, gpu).row == 1);
+  REQUIRE(choose_hopper(rows, K{128 * 1024}, N{256}, m, gpu).row == -1);
 }

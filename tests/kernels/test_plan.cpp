@@ -37,7 +37,7 @@ TEST_CASE("every layer that the packer writes has a kernel on every GPU", "[kern
       REQUIRE(refusal(shape).empty());
       REQUIRE_NOTHROW(plan_gemm(shape, M{1}, kAmpere));
       REQUIRE_NOTHROW(plan_gemm(shape, M{1}, GpuTraits{90, 132}, GemmFamily::mma_sync));
-      REQUIRE(plan_gemm(shape, M{1}, GpuTraits{90, 132}).family == GemmFamily::wgmma);
+      REQUIRE(plan_gemm(shape, M{1}, GpuTraits{90, 132}).family == GemmFamily::hopper);
       const std::string row = std::string{name_of(kind.weight)} + " " + name_of(kind.activations) + " ";
       REQUIRE(gemm_table().find("mma.sync (8.0 on) " + row) != std::string::npos);
     }
@@ -53,8 +53,8 @@ TEST_CASE("every layer for 8-bit activations has a kernel; FP8 from 8.9 on", "[k
       REQUIRE(refusal(shape).empty());
       for (const int m : {1, 32, 33, 1000}) {
         const GemmPlan plan = plan_gemm(shape, M{m}, GpuTraits{90, 132});
-        REQUIRE(plan.family == GemmFamily::wgmma);
-        REQUIRE(describe(plan).find("wgmma " + std::string{name_of(kind.weight)} + " " +
+        REQUIRE(plan.family == GemmFamily::hopper);
+        REQUIRE(describe(plan).find("hopper " + std::string{name_of(kind.weight)} + " " +
                                     name_of(*kind.activations8) + " to ") == 0);
       }
       REQUIRE_NOTHROW(plan_gemm(shape, M{1}, GpuTraits{90, 132}, GemmFamily::mma_sync));

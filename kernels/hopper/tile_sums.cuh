@@ -9,7 +9,7 @@
 #include "kernels/device/decode.cuh"
 #include "kernels/device/decode8.cuh"
 #include "kernels/device/mbarrier.cuh"
-#include "kernels/wgmma/stage_copier.cuh"
+#include "kernels/hopper/stage_copier.cuh"
 
 namespace mpk {
 
@@ -18,9 +18,9 @@ __device__ __forceinline__ float4 operator+(float4 a, float4 b) {
 }
 
 template <class T>
-struct WgmmaSums {
-  const WgmmaArgs& args;
-  const WgmmaMemory<T> memory;
+struct HopperSums {
+  const HopperArgs& args;
+  const HopperMemory<T> memory;
   const int lane = threadIdx.x % kWarpSize;
   // Through a shuffle, so that the compiler knows that all lanes agree.
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarpSize), 0);
@@ -78,7 +78,7 @@ struct WgmmaSums {
     sync();
   }
   template <int kRows>
-  static constexpr int kSetBytes = kRows * T::kSumRow * 4;
+  static constexpr int kSetBytes = kRows* T::kSumRow * 4;
   /// Four sums that stage_sums<kRows> left.
   template <int kRows>
   __device__ __forceinline__ float4 load_sum(std::uint32_t at) const {
@@ -153,17 +153,19 @@ struct WgmmaSums {
     cluster_arrive();
     cluster_wait();  // the others may still be reading the sums of this block
   }
-  /// The same, where the sums are few: every block sends the others their shares of its sums, and adds up what
-  /// it gets in the order of the blocks. It waits for nothing else, and nobody reads its memory.
+  /// The same, where the sums are few: every block sends the others their shares of its sums, and adds up
+  /// what it gets in the order of the blocks. It waits for nothing else, and nobody reads its memory.
   __device__ __forceinline__ void push_in_cluster(int m0, int n0, int rows) const {
     const int parts = args.partition.parts, rank = cluster_rank();
-    const int quads = rows * kQuads, share = (quads + parts - 1) / parts, mine = min(share, quads - rank * share);
+    const int quads = rows * kQuads, share = (quads + parts - 1) / parts,
+              mine = min(share, quads - rank * share);
     if (threadIdx.x == 0) barrier_arrive_expect(memory.pushed(), mine > 0 ? (parts - 1) * mine * 16 : 0);
     stage_sums<T::kTileM>(0, memory.all_sums());
     cluster_wait();  // begin_tile() arrived
     const float per_share = 1.0f / static_cast<float>(share);
     for (int i = threadIdx.x; i < quads; i += T::kConsumers) {
-      const float4 sum = load_sum<T::kTileM>(memory.all_sums() + (i / kQuads * T::kSumRow + i % kQuads * 4) * 4);
+      const float4 sum =
+          load_sum<T::kTileM>(memory.all_sums() + (i / kQuads * T::kSumRow + i % kQuads * 4) * 4);
       const int owner = static_cast<int>((static_cast<float>(i) + 0.5f) * per_share);
       const std::uint32_t to = memory.sums() + (rank * share + i - owner * share) * 16;
       if (owner == rank)

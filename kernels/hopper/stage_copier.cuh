@@ -9,12 +9,12 @@
 #include "kernels/device/bulk_copy.cuh"
 #include "kernels/device/grid_dependency.cuh"
 #include "kernels/device/mbarrier.cuh"
+#include "kernels/hopper/traits.cuh"
 #include "kernels/partition.hpp"
-#include "kernels/wgmma/traits.cuh"
 
 namespace mpk {
 
-struct WgmmaArgs {
+struct HopperArgs {
   CUtensorMap activations;  // (m, k), boxes of kTileM rows of kPanelK, swizzled
   CUtensorMap words;        // (k / kStepK, n / 64 tiles), elements of 8 bytes, boxes of kSteps rows of 256
   CUtensorMap scales;       // (groups, n), boxes of groups_per_stage rows of 256
@@ -88,7 +88,7 @@ struct RingSlot {
 };
 
 template <class T>
-struct WgmmaMemory {
+struct HopperMemory {
   std::uint32_t base;
   __device__ __forceinline__ std::uint32_t stage(int slot) const { return base + slot * T::kStageBytes; }
   __device__ __forceinline__ std::uint32_t sums() const { return base + T::kSumsAt; }
@@ -107,8 +107,8 @@ struct WgmmaMemory {
 /// Global memory -> ring. One thread. What lies outside the matrices arrives as zeros.
 template <class T>
 struct StageCopier {
-  const WgmmaArgs& args;
-  const WgmmaMemory<T> memory;
+  const HopperArgs& args;
+  const HopperMemory<T> memory;
   const std::uint64_t once = evict_first(), often = evict_last();
 
   __device__ __forceinline__ void weights(int n0, int stage_of_tile, int slot) const {
@@ -120,8 +120,8 @@ struct StageCopier {
     barrier_arrive_expect(barrier, T::kScalesAt + scale_bytes + zero_bytes);
 #pragma unroll
     for (int box = 0; box < T::kWordBoxes; ++box)
-      bulk_copy_box(stage + T::kWeightsAt + box * T::kBoxBytes, args.words,
-                    n0 / kTileN * (T::kTileBytes / 8) + box * (T::kBoxRowBytes / 8), step, barrier, once);
+      bulk_copy_box(stage + T::kWeightsAt + box * T::kBoxBytes, args.words, n0 * T::kWordBoxes + box * 256,
+                    step, barrier, once);
     if (args.grouped)
       bulk_copy_box(stage + T::kScalesAt, args.scales, n0, step >> args.group_shift, barrier, once);
     if constexpr (T::kZeroBits > 0)

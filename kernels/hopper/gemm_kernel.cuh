@@ -1,9 +1,9 @@
 #pragma once
 // The GEMM on Hopper. Bulk copies bring boxes of packed weights as they lie in memory, of activations and of
 // scales, stage after stage of a ring that keeps filling across tile borders; one thread starts them. The
-// warpgroups decode weights in registers, where Marlin's words are wgmma's A fragments (the GEMM's N is the
-// instruction's M), and multiply them by the activations in shared memory. Blocks walk stripes of the work
-// (partition.hpp).
+// other warps decode weights in registers, where Marlin's words are A fragments of wgmma and of mma.sync (the
+// GEMM's N is the instruction's M), and multiply them by the activations in shared memory. Blocks walk
+// stripes of the work (partition.hpp).
 
 #include <cstdint>
 #include <type_traits>
@@ -12,24 +12,24 @@
 #include "kernels/device/grid_dependency.cuh"
 #include "kernels/device/mbarrier.cuh"
 #include "kernels/device/wgmma.cuh"
-#include "kernels/wgmma/multiply16.cuh"
-#include "kernels/wgmma/multiply_warp16.cuh"
-#include "kernels/wgmma/multiply8.cuh"
-#include "kernels/wgmma/stage_copier.cuh"
-#include "kernels/wgmma/tile_sums.cuh"
+#include "kernels/hopper/multiply16.cuh"
+#include "kernels/hopper/multiply16_by_warps.cuh"
+#include "kernels/hopper/multiply8.cuh"
+#include "kernels/hopper/stage_copier.cuh"
+#include "kernels/hopper/tile_sums.cuh"
 
 namespace mpk {
 
 template <class T>
 using MultiplierOf =
     std::conditional_t<T::kActivationBytes == 1, WgmmaMultiplier8<T>,
-                       std::conditional_t<T::kByWarp, WarpMultiplier16<T>, WgmmaMultiplier16<T>>>;
+                       std::conditional_t<T::kByWarps, WarpMultiplier16<T>, WgmmaMultiplier16<T>>>;
 
 /// The threads that multiply: ring -> accumulators -> global memory.
 template <class T>
-__device__ __forceinline__ void multiply_tiles(const WgmmaArgs& args, const WgmmaMemory<T>& memory) {
+__device__ __forceinline__ void multiply_tiles(const HopperArgs& args, const HopperMemory<T>& memory) {
   const Partition& p = args.partition;
-  WgmmaSums<T> sums{args, memory};
+  HopperSums<T> sums{args, memory};
   MultiplierOf<T> multiplier{sums};
   RingSlot<T::kStages> slot;
   bool first = true;
@@ -59,9 +59,9 @@ __device__ __forceinline__ void multiply_tiles(const WgmmaArgs& args, const Wgmm
 
 template <class T>
 __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
-    wgmma_gemm_kernel(const __grid_constant__ WgmmaArgs args) {
+    hopper_gemm_kernel(const __grid_constant__ HopperArgs args) {
   extern __shared__ std::uint8_t shared[];
-  const WgmmaMemory<T> memory{(shared_address(shared) + 1023) / 1024 * 1024};
+  const HopperMemory<T> memory{(shared_address(shared) + 1023) / 1024 * 1024};
   const StageCopier<T> copier{args, memory};
   let_next_kernel_start();
   if (threadIdx.x == T::kConsumers) copier.start();

@@ -1,19 +1,19 @@
 #pragma once
-// What a lane reads of a stage, with activations of 16 bits: the words of its 64 columns, their scales and
-// zero points.
+// What a lane reads of a stage, with activations of 16 bits, whoever multiplies: the words of its 64 columns,
+// their scales and zero points; and what becomes of them.
 
 #include <cstdint>
 
 #include "kernels/device/cp_async.cuh"
 #include "kernels/device/decode.cuh"
-#include "kernels/wgmma/lane_words.cuh"
-#include "kernels/wgmma/tile_sums.cuh"
+#include "kernels/hopper/lane_words.cuh"
+#include "kernels/hopper/tile_sums.cuh"
 
 namespace mpk {
 
 template <class T>
 struct StageReader16 {
-  WgmmaSums<T>& sums;
+  HopperSums<T>& sums;
   static constexpr int kTilesPerBox = T::kBoxRowBytes / T::kTileBytes;
   static constexpr int kWords = T::kFragments * T::kBits / 4;  ///< of one lane and step
   const std::uint32_t words_at = T::kWeightsAt + sums.tile_of_warp / kTilesPerBox * T::kBoxBytes +
@@ -24,7 +24,7 @@ struct StageReader16 {
   std::uint32_t scales[T::kFragments];  ///< of columns 16 j + lane / 4 and 8 more, in two halves
   std::uint32_t zeros[T::kFragments];   ///< likewise, as decode() wants them
 
-  __device__ __forceinline__ explicit StageReader16(WgmmaSums<T>& s) : sums{s} {}
+  __device__ __forceinline__ explicit StageReader16(HopperSums<T>& s) : sums{s} {}
 
   using Words = LaneWords<kWords>;
   __device__ __forceinline__ void load_words(std::uint32_t at, Words& words) const {
@@ -81,6 +81,36 @@ struct StageReader16 {
         zeros[j] = decode_zeros<T::kFloat>(word, sums.first_fragment + j);
     } else {
       load_pairs(at + pairs_at * 2, zeros);
+    }
+  }
+
+  /// Whatever `step`, of a stage, begins a group of.
+  __device__ __forceinline__ void begin_step(std::uint32_t stage, int step) {
+    if (step % T::kStepsPerScale != 0) return;
+    if (step > 0 && (step & ((1 << sums.group_shift()) - 1)) != 0) return;
+    if constexpr (!T::kScaleSums)
+      if (sums.grouped()) load_scales(stage, step);
+    if constexpr (T::kZeroBits > 0) load_zeros(stage, step);
+  }
+  /// Fragment j of a step's words; scaled, where sums are not.
+  __device__ __forceinline__ void decode_fragment(const Words& words, int j, std::uint32_t (&out)[4]) const {
+    if constexpr (T::kZeroBits > 0)
+      decode<T::kWeight, T::kFloat>(words.of, j, out, zeros[j]);
+    else
+      decode<T::kWeight, T::kFloat>(words.of, j, out);
+    if constexpr (!T::kScaleSums) scale<T::kFloat>(out, scales[j]);
+  }
+  /// sums += scale * part, for the group that ends with `step`.
+  template <int kValues>
+  __device__ __forceinline__ void add_scaled(const float (&part)[T::kFragments][kValues], std::uint32_t stage,
+                                             int step) {
+    if (sums.grouped()) load_scales(stage, step);
+#pragma unroll
+    for (int j = 0; j < T::kFragments; ++j) {
+      const float2 s = to_floats<T::kFloat>(scales[j]);
+#pragma unroll
+      for (int i = 0; i < kValues; ++i)
+        sums.acc[j][i] = __fmaf_rn(i / 2 % 2 ? s.y : s.x, part[j][i], sums.acc[j][i]);
     }
   }
 

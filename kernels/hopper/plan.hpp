@@ -12,7 +12,7 @@
 namespace mpk {
 
 /// What the model knows of a row of the table.
-struct WgmmaTile {
+struct HopperTile {
   int bits;
   int m, n, k;  ///< of a block's tile; k of one stage
   int blocks_per_sm;
@@ -20,7 +20,7 @@ struct WgmmaTile {
   double decode;  ///< time to decode so many weights, beside u4b8's in f16
 };
 
-struct WgmmaChoice {
+struct HopperChoice {
   int row = -1;
   Partition partition;
   double microseconds = 0;
@@ -31,7 +31,7 @@ namespace model {
 inline constexpr double kBytesPerMicrosecond = 4.0e6;  ///< of device memory
 inline constexpr double kStart = 3.1;
 
-/// WgmmaTile::decode.
+/// HopperTile::decode.
 constexpr double decode(Weight weight, Float activations) {
   const bool f16 = activations == Float::f16;
   switch (weight) {
@@ -52,7 +52,7 @@ constexpr double decode(Weight weight, Float activations) {
 }
 /// Microseconds that a block needs for 128 rows of K, its weights in the cache; `two`: beside another of its
 /// launch. Up to 8 rows of M more of the decoding is hidden; the more rows, the more the tensor cores decide.
-inline double stage_of_128(const WgmmaTile& tile, bool two) {
+inline double stage_of_128(const HopperTile& tile, bool two) {
   struct Row {
     double alone, beside_another, of_decoding;
   };
@@ -64,16 +64,16 @@ inline double stage_of_128(const WgmmaTile& tile, bool two) {
   return (two ? row.beside_another : row.alone) * (1.0 + row.of_decoding * (tile.decode - 1.0)) * tile.n /
          256;
 }
-inline double stage(const WgmmaTile& tile, int blocks, int num_sms) {
+inline double stage(const HopperTile& tile, int blocks, int num_sms) {
   const double bytes = static_cast<double>(tile.k) * tile.n * tile.bits / 8;
   return std::max(stage_of_128(tile, blocks > num_sms) * tile.k / 128, bytes * blocks / kBytesPerMicrosecond);
 }
 /// A cluster's blocks send one another their sums, or write them to shared memory and read one another's.
-inline double exchange(const WgmmaTile& tile, int parts) {
+inline double exchange(const HopperTile& tile, int parts) {
   return tile.pushes ? 0.06 + 0.03 * parts + 0.15 * tile.m : 0.08 + 0.46 * parts + 0.005 * tile.m;
 }
 /// The last of a tile's blocks reads the sums of every other from memory.
-inline double collect(const WgmmaTile& tile) {
+inline double collect(const HopperTile& tile) {
   return 0.2 + 0.044 * tile.m;
 }
 /// Stripes that begin all over K share less in the cache, where a weight is read by more than one block, and
@@ -83,14 +83,14 @@ inline constexpr double kScattered = 1.08, kBehindTiles = 1.25;
 }  // namespace model
 
 /// Among `rows` (those that take the layer) times the ways to divide the work.
-inline WgmmaChoice choose_wgmma(std::span<const WgmmaTile> rows, K k, N n, M m, const GpuTraits& gpu) {
-  WgmmaChoice best;
+inline HopperChoice choose_hopper(std::span<const HopperTile> rows, K k, N n, M m, const GpuTraits& gpu) {
+  HopperChoice best;
   const auto offer = [&](int row, const Partition& partition, double microseconds) {
     if (best.row < 0 || microseconds < best.microseconds) best = {row, partition, microseconds};
   };
   const auto divide_up = [](std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); };
   for (int row = 0; row < static_cast<int>(rows.size()); ++row) {
-    const WgmmaTile& tile = rows[static_cast<std::size_t>(row)];
+    const HopperTile& tile = rows[static_cast<std::size_t>(row)];
     const int tiles_m = divide_up(m.value, tile.m), tiles_n = divide_up(n.value, tile.n);
     const int stages = divide_up(k.value, tile.k);
     // The device counts units in 32 bits.

@@ -6,39 +6,39 @@
 
 #include "gpu/check.hpp"
 #include "kernels/family.hpp"
-#include "kernels/wgmma/plan.hpp"
-#include "kernels/wgmma/variant.cuh"
+#include "kernels/hopper/plan.hpp"
+#include "kernels/hopper/variant.cuh"
 
 namespace mpk {
 namespace {
 
-// One kind of weights and activations: tile m, n, k; stages of the ring; who multiplies, in how many
+// One kind of weights and activations: tile m, k; stages of the ring; who multiplies, in how many
 // warpgroups; blocks of a multiprocessor; buffers of decoded fragments.
 template <Weight kWeight, Float kFloat>
 constexpr auto variants_of() {
   constexpr int kBuffers = is_fp4(kWeight) ? 2 : 1;  // where no scales wait for sums, more registers are free
   if constexpr (bits_of(kWeight) == 8)
     return std::array{
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 8, 256, 64, 4, Share::stages_by_warp, 2, 2, 1>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 256, 64, 4, Share::stages, 2, 2, 1>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 256, 64, 6, Share::stages, 3, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 256, 64, 6, Share::stages, 2, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 256, 64, 5, Share::fragments, 4, 1, 2>>()};
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 8, 64, 4, Share::stages_by_warps, 2, 2, 1>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 64, 4, Share::stages, 2, 2, 1>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 3, 1, 2>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 64, 6, Share::stages, 2, 1, 2>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 128, 64, 5, Share::fragments, 4, 1, 2>>()};
   else if constexpr (zero_bits(kWeight) == 16)  // which need room in shared memory
     return std::array{
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 8, 256, 128, 4, Share::stages_by_warp, 2, 2, 1>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 256, 64, 6, Share::stages_by_warp, 2, 2, 1>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 256, 128, 6, Share::stages, 3, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 256, 128, 4, Share::stages, 2, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 256, 128, 4, Share::fragments, 4, 1, 2>>()};
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 8, 128, 4, Share::stages_by_warps, 2, 2, 1>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 128, 8, Share::stages, 4, 1, 1>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 128, 4, Share::stages, 2, 1, 2>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
   else
     return std::array{
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 8, 256, 128, 4, Share::stages_by_warp, 2, 2, 1>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 16, 256, 128, 4, Share::stages, 2, 2, kBuffers>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 32, 256, 128, 6, Share::stages, 3, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 64, 256, 128, zero_bits(kWeight) == 0 ? 6 : 4,
-                                     Share::stages, 2, 1, 2>>(),
-        WgmmaVariant::of<WgmmaTraits<kWeight, kFloat, 128, 256, 128, 4, Share::fragments, 4, 1, 2>>()};
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 8, 128, 4, Share::stages_by_warps, 2, 2, 1>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 128, 4, Share::stages, 2, 2, kBuffers>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 128, zero_bits(kWeight) == 0 ? 6 : 4,
+                                       Share::stages, 2, 1, 2>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
 }
 constexpr auto kVariants16 =
     join(variants_of<Weight::u4b8, Float::f16>(), variants_of<Weight::u4b8, Float::bf16>(),
@@ -50,16 +50,16 @@ constexpr auto kVariants16 =
          variants_of<Weight::u4_float_zeros, Float::bf16>());
 
 /// The whole table.
-const std::vector<WgmmaVariant>& variants() {
-  static const std::vector<WgmmaVariant> all = [] {
-    std::vector<WgmmaVariant> rows{kVariants16.begin(), kVariants16.end()};
-    for (const auto more : {wgmma_int8_variants(), wgmma_fp8_variants()})
+const std::vector<HopperVariant>& variants() {
+  static const std::vector<HopperVariant> all = [] {
+    std::vector<HopperVariant> rows{kVariants16.begin(), kVariants16.end()};
+    for (const auto more : {hopper_int8_variants(), hopper_fp8_variants()})
       rows.insert(rows.end(), more.begin(), more.end());
     return rows;
   }();
   return all;
 }
-const WgmmaVariant& variant_of(const GemmPlan& plan) {
+const HopperVariant& variant_of(const GemmPlan& plan) {
   return variants().at(static_cast<std::size_t>(plan.variant));
 }
 
@@ -68,14 +68,14 @@ std::string refusal(const LayerShape& layer) {
 }
 
 void plan(GemmPlan& plan, const GpuTraits& gpu) {
-  std::vector<WgmmaTile> rows;
+  std::vector<HopperTile> rows;
   int first = -1;
   for (int i = 0; i < static_cast<int>(variants().size()); ++i)
-    if (const WgmmaVariant& v = variants()[static_cast<std::size_t>(i)]; takes(v, plan.layer)) {
+    if (const HopperVariant& v = variants()[static_cast<std::size_t>(i)]; takes(v, plan.layer)) {
       if (first < 0) first = i;
       rows.push_back(v.tile);
     }
-  const WgmmaChoice choice = choose_wgmma(rows, plan.layer.k, plan.layer.n, plan.m, gpu);
+  const HopperChoice choice = choose_hopper(rows, plan.layer.k, plan.layer.n, plan.m, gpu);
   if (choice.row < 0)
     throw Error{ErrorKind::unsupported, "no GPU kernel for " + describe(plan.layer) +
                                             ": M = " + std::to_string(plan.m.value) + " is too large"};
@@ -130,23 +130,22 @@ CUtensorMap matrix_map(CUtensorMapDataType type, int element_bytes, const void* 
 }
 
 void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) {
-  const WgmmaVariant& v = variant_of(plan);
+  const HopperVariant& v = variant_of(plan);
   const LayerShape& layer = plan.layer;
   const std::int64_t k = layer.k.value, n = layer.n.value;
   const int group = layer.grouped() ? static_cast<int>(layer.group_size->value) : 1 << 30;
   const int groups_per_stage = std::max(1, v.tile.k / group);
   const bool bytes = scale_bytes(layer.weight) == 1, one_byte = layer.activations8.has_value();
   const int activation_bytes = one_byte ? 1 : 2;
-  const int word_columns = std::min(256, v.tile.n * v.step_k * bits_of(layer.weight) / 64);
-  WgmmaArgs args{
+  HopperArgs args{
       .activations = matrix_map(one_byte ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
                                 activation_bytes, buffers.activations, k, plan.m.value,
                                 {128 / activation_bytes, v.tile.m}, CU_TENSOR_MAP_SWIZZLE_128B),
       .words =
           matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT64, 8, buffers.words,
-                     n * v.step_k * bits_of(layer.weight) / 64, k / v.step_k, {word_columns, v.tile.k / v.step_k}),
+                     n * v.step_k * bits_of(layer.weight) / 64, k / v.step_k, {256, v.tile.k / v.step_k}),
       .scales = matrix_map(bytes ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
-                           bytes ? 1 : 2, buffers.scales, n, layer.groups(), {v.tile.n, groups_per_stage}),
+                           bytes ? 1 : 2, buffers.scales, n, layer.groups(), {256, groups_per_stage}),
       .zeros = {},
       .column_scales = static_cast<const std::uint16_t*>(buffers.scales),
       .bias = buffers.bias,
@@ -164,10 +163,10 @@ void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) 
   };
   if (zero_bits(layer.weight) == 4)
     args.zeros = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT32, 4, buffers.zero_points, n / 8, layer.groups(),
-                            {v.tile.n / 8, groups_per_stage});
+                            {32, groups_per_stage});
   else if (zero_bits(layer.weight) == 16)
     args.zeros = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, buffers.zero_points, n, layer.groups(),
-                            {v.tile.n, groups_per_stage});
+                            {256, groups_per_stage});
   MPK_CUDA(cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.smem_bytes));
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -184,14 +183,14 @@ void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) 
   MPK_CUDA(cudaLaunchKernelEx(&config, v.kernel, args));
 }
 
-std::string tile_text(const WgmmaTile& tile) {
+std::string tile_text(const HopperTile& tile) {
   return std::to_string(tile.m) + " x " + std::to_string(tile.n) + " x " + std::to_string(tile.k);
 }
 
 std::string table() {
   std::string text;
-  for (const WgmmaVariant& v : variants())
-    text += std::string{"\n  wgmma (9.0)      "} + name_of(v.weight) + " " +
+  for (const HopperVariant& v : variants())
+    text += std::string{"\n  hopper (9.0)     "} + name_of(v.weight) + " " +
             activations_text(v.activations8, v.activations) + "   tile (m, n, k) " + tile_text(v.tile);
   return text;
 }
@@ -205,7 +204,7 @@ bool runs_on(int capability) {
   return capability == 90;
 }
 
-GpuTraits::Clusters clusters_of(const WgmmaVariant& v) {
+GpuTraits::Clusters clusters_of(const HopperVariant& v) {
   GpuTraits::Clusters clusters{};
   if (cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.smem_bytes) !=
       cudaSuccess) {
@@ -233,13 +232,13 @@ GpuTraits::Clusters clusters_of(const WgmmaVariant& v) {
 
 }  // namespace
 
-const GemmFamilyRow kWgmmaFamily{GemmFamily::wgmma, runs_on, refusal, plan, launch, table, tile};
+const GemmFamilyRow kHopperFamily{GemmFamily::hopper, runs_on, refusal, plan, launch, table, tile};
 
 decltype(GpuTraits::clusters) max_clusters() {
   decltype(GpuTraits::clusters) clusters{};
   for (int blocks = 1; blocks <= GpuTraits::kMaxBlocksPerSm; ++blocks) {
     const auto row =
-        std::ranges::find(kVariants16, blocks, [](const WgmmaVariant& v) { return v.tile.blocks_per_sm; });
+        std::ranges::find(kVariants16, blocks, [](const HopperVariant& v) { return v.tile.blocks_per_sm; });
     if (row != kVariants16.end()) clusters[static_cast<std::size_t>(blocks - 1)] = clusters_of(*row);
   }
   return clusters;

@@ -8,26 +8,26 @@
 
 namespace mpk {
 
-/// Who multiplies, and how those share a block's work. Warps, each for itself by mma.sync, or warpgroups by
-/// wgmma take whole stages in turns, whose sums are added at the end of a tile; or warpgroups take fragments
-/// of every stage, where the sums of all columns would not fit a thread's registers.
-enum class Share { stages_by_warp, stages, fragments };
+/// Who multiplies, and how they share a block's work: whole stages in turns, taken by teams of warps that
+/// each multiply for themselves (mma.sync) or by warpgroups (wgmma), and summed at the end of a tile; or the
+/// fragments of every stage, where the sums of all columns would not fit a thread's registers.
+enum class Share { stages_by_warps, stages, fragments };
 
-/// A block holds kTileM activation rows and 256 columns; the four warps of a warpgroup each decode one
-/// 64-column tile. Two blocks fit a multiprocessor where kBlocksPerSm says so: the second is either of the
-/// same launch, or of the next, whose weights are then under way before this one has ended. Up to 16 rows,
-/// where decoding is what takes time, scales are applied to the sums of a group and not to weights; where
-/// activations have one byte, always. A step is 32 bytes of a row of activations.
-template <Weight kWeight_, Float kFloat_, int kTileM_, int kBlockN_, int kTileK_, int kStages_, Share kShare_,
+/// A block holds kTileM activation rows and 256 columns; four warps each decode one 64-column tile. Two
+/// blocks fit a multiprocessor where kBlocksPerSm says so: the second is either of the same launch, or of the
+/// next, whose weights are then under way before this one has ended. Up to 16 rows, where decoding is what
+/// takes time, scales are applied to the sums of a group and not to weights; where activations have one byte,
+/// always. A step is 32 bytes of a row of activations.
+template <Weight kWeight_, Float kFloat_, int kTileM_, int kTileK_, int kStages_, Share kShare_,
           int kWarpgroups_, int kBlocksPerSm_, int kBuffers_, int kActivationBytes_ = 2>
-struct WgmmaTraits {
+struct HopperTraits {
   static constexpr Weight kWeight = kWeight_;
   static constexpr Float kFloat = kFloat_;
   static constexpr int kBits = bits_of(kWeight), kActivationBytes = kActivationBytes_;
-  static constexpr int kTileM = kTileM_, kBlockN = kBlockN_, kTileK = kTileK_, kStages = kStages_;
+  static constexpr int kTileM = kTileM_, kBlockN = 256, kTileK = kTileK_, kStages = kStages_;
   static constexpr int kWarpgroups = kWarpgroups_, kBlocksPerSm = kBlocksPerSm_;
   static constexpr int kConsumers = kWarpgroups * 128;  ///< threads that multiply
-  static constexpr bool kByWarp = kShare_ == Share::stages_by_warp;
+  static constexpr bool kByWarps = kShare_ == Share::stages_by_warps;
   static constexpr int kThreads =
       kConsumers + 128;  ///< one more warpgroup copies, and gives its registers away
   // What a block starts with is all that it can hand round, in units of 8 a thread.
@@ -47,18 +47,18 @@ struct WgmmaTraits {
   /// A k-step s belongs to group s >> kGroupShift; -1: the layer says.
   static constexpr int kGroupShift = is_fp4(kWeight) ? kStepsPerScale / 2 : -1;
 
-  static constexpr int kTilesN = kBlockN / kTileN;                     ///< a warp decodes one of them
-  static constexpr int kTeams = kConsumers / kWarpSize / kTilesN;      ///< of as many warps
-  static constexpr int kOwners = kShareStages ? kTeams : 1;            ///< of sums that add up to a tile's
-  static constexpr int kReaders = kConsumers / kWarpSize / kOwners;    ///< warps that read a stage
-  /// A place of the ring has the same readers at every use: who has not seen a use's copies arrive cannot wait
-  /// for the next one's, as copies arrive in any order and a barrier's parity is the same for a use and the one
-  /// before the last.
+  static constexpr int kTilesN = kBlockN / kTileN;                   ///< a warp decodes one of them
+  static constexpr int kTeams = kConsumers / kWarpSize / kTilesN;    ///< of as many warps: those of a stage
+  static constexpr int kOwners = kShareStages ? kTeams : 1;          ///< of sums that add up to a tile's
+  static constexpr int kReaders = kConsumers / kWarpSize / kOwners;  ///< warps that read a stage
+  /// A place of the ring has the same readers at every use: who has not seen a use's copies arrive cannot
+  /// wait for the next one's, as copies arrive in any order and a barrier's parity is the same for a use and
+  /// the one before the last.
   static_assert(kStages % kOwners == 0);
   /// A warpgroup may hold a stage until it is in its next.
-  static_assert(kByWarp || kStages >= 2 * kOwners);
+  static_assert(kByWarps || kStages >= 2 * kOwners);
 
-  static constexpr int kSteps = kTileK / kStepK;                         ///< of a stage
+  static constexpr int kSteps = kTileK / kStepK;                    ///< of a stage
   static constexpr int kFragments = kShareStages ? 4 : 4 / kTeams;  ///< of a tile, decoded by one warp
   static_assert(kSteps % 4 == 0 && kFragments * (kShareStages ? 1 : kTeams) == 4);
   /// Of decoded fragments: with two, the products of one are under way while the other is decoded. More than
@@ -66,14 +66,14 @@ struct WgmmaTraits {
   static constexpr int kBuffers = kBuffers_;
   static_assert(kBuffers <= 2);
   static constexpr bool kMoreToHold = kBits == 8 || (kActivationBytes == 1 && kZeroBits > 0);
-  static constexpr int kWordBuffers = kMoreToHold && kConsumerRegisters < 112 ? 1 : 2;  ///< likewise, of words
+  static constexpr int kWordBuffers =
+      kMoreToHold && kConsumerRegisters < 112 ? 1 : 2;  ///< likewise, of words
 
   // One stage of the ring. Activations in panels of 128 bytes of every row, as the swizzle wants them.
   static constexpr int kTileBytes = kStepK * kTileN * kBits / 8;  ///< a step's 64 columns
   /// The copy engine takes boxes of at most 256 elements of 8 bytes a row: 256 columns of 4 bits, or 128 of
   /// 8; half as many where a step is 32 rows.
-  static constexpr int kRowBytes = kTilesN * kTileBytes, kBoxRowBytes = kRowBytes < 2048 ? kRowBytes : 2048,
-                       kWordBoxes = kRowBytes / kBoxRowBytes;
+  static constexpr int kBoxRowBytes = 2048, kWordBoxes = kTilesN * kTileBytes / kBoxRowBytes;
   static constexpr int kBoxBytes = kSteps * kBoxRowBytes;
   static constexpr int kPanelK = 128 / kActivationBytes;
   static constexpr int kPanelBytes = kTileM * 128;
@@ -95,9 +95,9 @@ struct WgmmaTraits {
   // the ring some rows at a time, or, after the last tile of a cluster's block, all of them where the ring
   // was.
   static constexpr int kSumRow = kBlockN + 4;
-  static constexpr int kPartRows = kByWarp ? 8 : 16, kParts = kTileM / kPartRows;
-  /// Sums that stand side by side: warps leave theirs without waiting for one another.
-  static constexpr int kSumSets = kByWarp ? kOwners : 1;
+  static constexpr int kPartRows = kByWarps ? 8 : 16, kParts = kTileM / kPartRows;
+  /// Sums that stand side by side: teams of warps leave theirs without waiting for one another.
+  static constexpr int kSumSets = kByWarps ? kOwners : 1;
   static_assert(kSumSets * kTileM * kSumRow * 4 <= kRingBytes);
   static constexpr int kSumsAt = kRingBytes;
   static constexpr int kBarriersAt = kSumsAt + kSumSets * kPartRows * kSumRow * 4;
@@ -113,10 +113,10 @@ struct WgmmaTraits {
   static constexpr int kSlotFloats = kTileM * kBlockN;
 };
 
-/// The same for activations of 8 bits. The other parameters are those of WgmmaTraits.
+/// The same for activations of 8 bits. The other parameters are those of HopperTraits.
 template <Activation8 kActivations8_, Weight kWeight_, Float kFloat_, int kTileM_, int kTileK_, int kStages_,
           Share kShare_, int... kNumbers>
-struct WgmmaTraits8 : WgmmaTraits<kWeight_, kFloat_, kTileM_, 256, kTileK_, kStages_, kShare_, kNumbers..., 1> {
+struct HopperTraits8 : HopperTraits<kWeight_, kFloat_, kTileM_, kTileK_, kStages_, kShare_, kNumbers..., 1> {
   static constexpr Activation8 kActivations8 = kActivations8_;
   /// Every stage ends a group and a chain of FP8 sums, so that both are over when a stage is.
   static_assert(kTileK_ % 128 == 0 && kTileK_ % kChain8 == 0);

@@ -1,36 +1,29 @@
 #pragma once
-// One stage of the ring times another, with activations of 16 bits: weights are decoded to that type. Scales
-// are applied to them, or to the sums of a group.
+// One stage of the ring times another, with activations of 16 bits, by wgmma: weights are decoded to that
+// type. Scales are applied to them, or to the sums of a group.
 
 #include <cstdint>
 
 #include "kernels/device/wgmma.cuh"
-#include "kernels/wgmma/stage_reader16.cuh"
+#include "kernels/hopper/stage_reader16.cuh"
 
 namespace mpk {
 
 template <class T>
 struct WgmmaMultiplier16 : StageReader16<T> {
   using Reader = StageReader16<T>;
-  using Reader::sums, Reader::scales, Reader::zeros, Reader::words_at;
+  using Reader::sums, Reader::words_at;
   using typename Reader::Words;
-  static constexpr int kValues = WgmmaSums<T>::kValues;
+  static constexpr int kValues = HopperSums<T>::kValues;
   /// With scales on sums: the sums of the group at hand, unscaled; sums.acc then holds what is finished.
   float part[T::kScaleSums ? T::kFragments : 1][T::kScaleSums ? kValues : 1];
   bool part_empty;
 
-  __device__ __forceinline__ explicit WgmmaMultiplier16(WgmmaSums<T>& s) : Reader{s} {}
+  __device__ __forceinline__ explicit WgmmaMultiplier16(HopperSums<T>& s) : Reader{s} {}
 
-  /// acc += scale * part, for the group that ends with `step`.
+  /// For the group that ends with `step`.
   __device__ __forceinline__ void fold(std::uint32_t stage, int step) {
-    if (sums.grouped()) this->load_scales(stage, step);
-#pragma unroll
-    for (int j = 0; j < T::kFragments; ++j) {
-      const float2 s = to_floats<T::kFloat>(scales[j]);
-#pragma unroll
-      for (int i = 0; i < kValues; ++i)
-        sums.acc[j][i] = __fmaf_rn(i / 2 % 2 ? s.y : s.x, part[j][i], sums.acc[j][i]);
-    }
+    this->add_scaled(part, stage, step);
     part_empty = true;
   }
 
@@ -47,20 +40,11 @@ struct WgmmaMultiplier16 : StageReader16<T> {
         this->load_words(stage + words_at + step * T::kBoxRowBytes, words[0]);
       else if (step + 1 < T::kSteps)
         this->load_words(stage + words_at + (step + 1) * T::kBoxRowBytes, words[(step + 1) % 2]);
-      if (step % T::kStepsPerScale == 0 && (step == 0 || (step & ((1 << sums.group_shift()) - 1)) == 0)) {
-        if constexpr (!T::kScaleSums)
-          if (sums.grouped()) this->load_scales(stage, step);
-        if constexpr (T::kZeroBits > 0) this->load_zeros(stage, step);
-      }
+      this->begin_step(stage, step);
       auto& fragments = a[step % T::kBuffers];
 #pragma unroll
-      for (int j = 0; j < T::kFragments; ++j) {
-        if constexpr (T::kZeroBits > 0)
-          decode<T::kWeight, T::kFloat>(words[step % T::kWordBuffers].of, j, fragments[j], zeros[j]);
-        else
-          decode<T::kWeight, T::kFloat>(words[step % T::kWordBuffers].of, j, fragments[j]);
-        if constexpr (!T::kScaleSums) scale<T::kFloat>(fragments[j], scales[j]);
-      }
+      for (int j = 0; j < T::kFragments; ++j)
+        this->decode_fragment(words[step % T::kWordBuffers], j, fragments[j]);
       wgmma_fence();
       const std::uint64_t b = tile + T::step_offset(step);
 #pragma unroll

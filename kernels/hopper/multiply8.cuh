@@ -8,8 +8,8 @@
 #include "kernels/device/cp_async.cuh"
 #include "kernels/device/decode8.cuh"
 #include "kernels/device/wgmma.cuh"
-#include "kernels/wgmma/lane_words.cuh"
-#include "kernels/wgmma/tile_sums.cuh"
+#include "kernels/hopper/lane_words.cuh"
+#include "kernels/hopper/tile_sums.cuh"
 
 namespace mpk {
 
@@ -61,7 +61,7 @@ struct WgmmaMultiplier8 {
   static constexpr int kLoads = T::kSteps * kTiles;
   using Words = LaneWords<T::kBits>;
 
-  WgmmaSums<T>& sums;
+  HopperSums<T>& sums;
   const std::uint32_t words_at = T::kWeightsAt + sums.tile_of_warp / kTilesPerBox * T::kBoxBytes +
                                  sums.tile_of_warp % kTilesPerBox * T::kTileBytes +
                                  sums.first_fragment / 2 * kTileBytes;
@@ -70,10 +70,10 @@ struct WgmmaMultiplier8 {
       (sums.tile_of_warp * kTileN + sums.first_fragment / 2 * kTileA8 + sums.lane / 8 * 8) * T::kScaleSize;
   const std::uint32_t zeros_at = T::kZerosAt + sums.tile_of_warp * (kTileN / 2) + sums.lane / 4 * 4;
   /// Unscaled sums: of the group at hand, of a chain of FP8 products, or of all integers without groups.
-  Sum part[T::kFragments][WgmmaSums<T>::kValues];
+  Sum part[T::kFragments][HopperSums<T>::kValues];
   bool part_empty;
 
-  __device__ __forceinline__ explicit WgmmaMultiplier8(WgmmaSums<T>& s) : sums{s} {}
+  __device__ __forceinline__ explicit WgmmaMultiplier8(HopperSums<T>& s) : sums{s} {}
 
   __device__ __forceinline__ void begin_tile() {
     sums.clear();
@@ -177,7 +177,7 @@ struct WgmmaMultiplier8 {
 #pragma unroll
       for (int j = 2 * i; j < 2 * i + 2; ++j)
 #pragma unroll
-        for (int value = 0; value < WgmmaSums<T>::kValues; ++value) {
+        for (int value = 0; value < HopperSums<T>::kValues; ++value) {
           const auto sum = static_cast<float>(part[j][value]);
           float& to = sums.acc[j][value];
           if constexpr (kScaled)
