@@ -76,9 +76,12 @@ inline double exchange(const HopperTile& tile, int parts) {
 inline double collect(const HopperTile& tile) {
   return 0.2 + 0.044 * tile.m;
 }
-/// Stripes that begin all over K share less in the cache, where a weight is read by more than one block, and
-/// less so behind whole tiles, as blocks have then come apart.
-inline constexpr double kScattered = 1.08, kBehindTiles = 1.25;
+/// Stripes begin all over K, and blocks that read the same weights, or tiles' neighbours in memory, meet less
+/// in the cache; the more so behind whole tiles, as blocks have then come apart.
+inline double scattered(bool shared_weights, bool behind_tiles) {
+  if (shared_weights) return behind_tiles ? 1.25 : 1.08;
+  return behind_tiles ? 1.0 : 1.03;
+}
 
 }  // namespace model
 
@@ -117,7 +120,7 @@ inline HopperChoice choose_hopper(std::span<const HopperTile> rows, K k, N n, M 
       const Partition partition{tiles_m, tiles_n, stages, blocks, waves, 0};
       const int stripe = divide_up(partition.cut_units(), blocks);
       const int sharers = std::min(stages, 1 + divide_up(stages, stripe));
-      const double scattered = waves > 0 ? model::kBehindTiles : tiles >= slots ? model::kScattered : 1.0;
+      const double scattered = tiles >= slots ? model::scattered(tiles_m > 1, waves > 0) : 1.0;
       offer(row, partition,
             model::kStart + (waves * stages + stripe * scattered) * model::stage(tile, blocks, gpu.num_sms) +
                 sharers * model::collect(tile));
