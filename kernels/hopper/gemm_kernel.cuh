@@ -33,7 +33,7 @@ __device__ __forceinline__ void multiply_tiles(const HopperArgs& args, const Hop
   MultiplierOf<T> multiplier{sums};
   RingSlot<T::kStages> slot;
   bool first = true;
-  int turn = 0;  // whose stage it is
+  int turn = 0;  // the team whose stage it is
   for (UnitCursor at{p}; at.more(); at.next_tile(p)) {
     multiplier.begin_tile();
     sums.begin_tile(at.tile);

@@ -96,7 +96,7 @@ struct HopperMemory {
   __device__ __forceinline__ std::uint32_t full(int slot) const { return base + T::kBarriersAt + slot * 8; }
   __device__ __forceinline__ std::uint32_t empty(int slot) const { return full(T::kStages + slot); }
   __device__ __forceinline__ std::uint32_t flag() const { return base + T::kFlagAt; }
-  __device__ __forceinline__ std::uint32_t pushed() const { return base + T::kFlagAt + 8; }
+  __device__ __forceinline__ std::uint32_t pushed() const { return base + T::kPushedAt; }
   /// The warp has done with stage `slot`, if it is one: the copies may fill it again.
   __device__ __forceinline__ void release(int& slot, int lane) const {
     if (slot >= 0 && lane == 0) barrier_arrive(empty(slot));

@@ -84,7 +84,7 @@ struct StageReader16 {
     }
   }
 
-  /// Whatever `step`, of a stage, begins a group of.
+  /// Loads what is another from `step` of a stage on: where a group begins.
   __device__ __forceinline__ void begin_step(std::uint32_t stage, int step) {
     if (step % T::kStepsPerScale != 0) return;
     if (step > 0 && (step & ((1 << sums.group_shift()) - 1)) != 0) return;

@@ -53,8 +53,8 @@ struct HopperSums {
     asm volatile("bar.sync 1, %0;" ::"n"(T::kConsumers) : "memory");
   }
 
-  /// kRows rows of the accumulators, from part_idx * kRows on, to shared memory, where their owners' are
-  /// added up in order (or, in kSumSets, left side by side for load_sum).
+  /// kRows rows of the accumulators, from part_idx * kRows on, to shared memory, where the teams' are added
+  /// up in order, or left side by side (kSumSets) for load_sum().
   template <int kRows>
   __device__ __forceinline__ void stage_sums(int part_idx, std::uint32_t to) const {
     constexpr int kTurns = T::kSumSets == 1 ? T::kOwners : 1;

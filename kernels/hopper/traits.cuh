@@ -104,8 +104,9 @@ struct HopperTraits {
   /// Few sums go from block to block of a cluster by being pushed, to the same place.
   static constexpr bool kPush = kTileM <= 16;
   static_assert(!kPush || kTileM * kBlockN * 4 + GpuTraits::kMaxCluster * 16 <= kBarriersAt - kSumsAt);
-  static constexpr int kFlagAt = kBarriersAt + 2 * kStages * 8;
-  static constexpr int kSmemBytes = kFlagAt + 16 + 1024;              ///< 1024 to align the ring
+  /// A barrier for copies to every stage and one for its readers, one for what is pushed; a flag.
+  static constexpr int kFlagAt = kBarriersAt + 2 * kStages * 8, kPushedAt = kFlagAt + 8;
+  static constexpr int kSmemBytes = kPushedAt + 8 + 1024;             ///< 1024 to align the ring
   static constexpr int kSmemOfSm = 228 * 1024, kSmemReserved = 1024;  ///< of it, for every block
   static_assert(kBlocksPerSm * (kSmemBytes + kSmemReserved) <= kSmemOfSm);
 
