@@ -29,7 +29,7 @@ struct HopperChoice {
 namespace model {
 
 inline constexpr double kBytesPerMicrosecond = 4.0e6;  ///< of device memory
-inline constexpr double kStart = 3.1;
+inline constexpr double kStart = 2.9;
 
 /// HopperTile::decode.
 constexpr double decode(Weight weight, Float activations) {
@@ -56,8 +56,8 @@ inline double stage_of_128(const HopperTile& tile, bool two) {
   struct Row {
     double alone, beside_another, of_decoding;
   };
-  const Row row = tile.m <= 8    ? Row{0.60, 0.70, 0.6}
-                  : tile.m <= 16 ? Row{0.62, 0.83, 1.0}
+  const Row row = tile.m <= 8    ? Row{0.57, 0.80, 0.6}
+                  : tile.m <= 16 ? Row{0.57, 0.82, 1.0}
                   : tile.m <= 32 ? Row{0.67, 0.67, 0.5}
                   : tile.m <= 64 ? Row{0.98, 0.98, 0.0}
                                  : Row{1.50, 1.50, 0.0};
@@ -70,7 +70,7 @@ inline double stage(const HopperTile& tile, int blocks, int num_sms) {
 }
 /// A cluster's blocks send one another their sums, or write them to shared memory and read one another's.
 inline double exchange(const HopperTile& tile, int parts) {
-  return tile.pushes ? 0.06 + 0.03 * parts + 0.15 * tile.m : 0.08 + 0.46 * parts + 0.005 * tile.m;
+  return tile.pushes ? 0.02 * parts + 0.17 * tile.m : 0.50 * parts + 0.005 * tile.m;
 }
 /// The last of a tile's blocks reads the sums of every other from memory.
 inline double collect(const HopperTile& tile) {
