@@ -57,6 +57,17 @@ constexpr auto join(const std::array<T, kSizes>&... arrays) {
   return all;
 }
 
+/// The rows of a table for activations of 8 bits: Rows<kActivations>::of<weight, float>() of every kind there
+/// is.
+template <template <Activation8> class Rows, Activation8 kActivations>
+constexpr auto rows_of_kinds8() {
+  using Of = Rows<kActivations>;
+  constexpr Weight kThird = kActivations == Activation8::int8 ? Weight::u8b128 : Weight::mxfp4;
+  return join(Of::template of<Weight::u4b8, Float::f16>(), Of::template of<Weight::u4b8, Float::bf16>(),
+              Of::template of<Weight::u4, Float::f16>(), Of::template of<Weight::u4, Float::bf16>(),
+              Of::template of<kThird, Float::f16>(), Of::template of<kThird, Float::bf16>());
+}
+
 constexpr std::size_t round_up(std::size_t bytes, std::size_t to) {
   return (bytes + to - 1) / to * to;
 }

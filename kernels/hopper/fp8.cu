@@ -3,12 +3,7 @@
 namespace mpk {
 namespace {
 
-constexpr auto kVariants = join(hopper_variants8_of<Activation8::e4m3, Weight::u4b8, Float::f16>(),
-                                hopper_variants8_of<Activation8::e4m3, Weight::u4b8, Float::bf16>(),
-                                hopper_variants8_of<Activation8::e4m3, Weight::u4, Float::f16>(),
-                                hopper_variants8_of<Activation8::e4m3, Weight::u4, Float::bf16>(),
-                                hopper_variants8_of<Activation8::e4m3, Weight::mxfp4, Float::f16>(),
-                                hopper_variants8_of<Activation8::e4m3, Weight::mxfp4, Float::bf16>());
+constexpr auto kVariants = rows_of_kinds8<HopperVariants8, Activation8::e4m3>();
 
 }  // namespace
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/device/mma.cuh"
+#include "kernels/device/swizzle.cuh"
 #include "kernels/hopper/stage_reader16.cuh"
 
 namespace mpk {
@@ -20,17 +21,11 @@ struct WarpMultiplier16 : StageReader16<T> {
   /// With scales on sums: those of the group at hand, unscaled; sums.acc then holds what is finished.
   float part[T::kFragments][4];
   /// ldmatrix takes the 8 rows of two steps: matrix i is register i % 2 of step i / 2. Where this lane's row
-  /// of its matrix is in a panel, swizzled.
-  const int row_at = sums.lane % 8 * 128 + (sums.lane / 8 ^ sums.lane % 8) * 16;
+  /// of its matrix is in a panel.
+  const int row_at = activation_chunk<8>(sums.lane % 8, sums.lane / 8) * kChunkBytes;
 
   __device__ __forceinline__ explicit WarpMultiplier16(HopperSums<T>& s) : Reader{s} {}
 
-  __device__ __forceinline__ void clear_part() {
-#pragma unroll
-    for (auto& fragment : part)
-#pragma unroll
-      for (float& value : fragment) value = 0.0f;
-  }
   __device__ __forceinline__ void multiply_step(const Words& words, const FragmentB& activations) {
 #pragma unroll
     for (int j = 0; j < T::kFragments; ++j) {
@@ -44,7 +39,7 @@ struct WarpMultiplier16 : StageReader16<T> {
   __device__ __forceinline__ void multiply(int slot, int, int, int& pending) {
     const std::uint32_t stage = sums.memory.stage(slot), words_here = stage + words_at;
     Words even, odd;
-    if constexpr (T::kScaleSums) clear_part();
+    if constexpr (T::kScaleSums) set_to_zero(part);
     this->load_words(words_here, even);
 #pragma unroll
     for (int step = 0; step < T::kSteps; step += 2) {
@@ -59,7 +54,7 @@ struct WarpMultiplier16 : StageReader16<T> {
       if constexpr (T::kScaleSums)  // a group ends, or another team goes on
         if (step + 2 == T::kSteps || ((step + 2) & ((1 << sums.group_shift()) - 1)) == 0) {
           this->add_scaled(part, stage, step + 1);
-          clear_part();
+          set_to_zero(part);
         }
     }
     pending = slot;

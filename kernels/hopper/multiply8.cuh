@@ -76,7 +76,7 @@ struct WgmmaMultiplier8 {
   __device__ __forceinline__ explicit WgmmaMultiplier8(HopperSums<T>& s) : sums{s} {}
 
   __device__ __forceinline__ void begin_tile() {
-    sums.clear();
+    set_to_zero(sums.acc);
     part_empty = true;
   }
 

@@ -116,7 +116,7 @@ struct StageReader16 {
 
   /// One scale per column comes last; what is summed until then keeps inside a float's range.
   __device__ __forceinline__ void begin_tile() {
-    sums.clear();
+    set_to_zero(sums.acc);
     if (!sums.grouped())
 #pragma unroll
       for (std::uint32_t& s : scales)

@@ -17,6 +17,14 @@ __device__ __forceinline__ float4 operator+(float4 a, float4 b) {
   return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
 }
 
+template <int kFragments, int kValues>
+__device__ __forceinline__ void set_to_zero(float (&sums)[kFragments][kValues]) {
+#pragma unroll
+  for (auto& fragment : sums)
+#pragma unroll
+    for (float& value : fragment) value = 0.0f;
+}
+
 template <class T>
 struct HopperSums {
   const HopperArgs& args;
@@ -41,13 +49,6 @@ struct HopperSums {
   __device__ __forceinline__ void begin_tile(int tile) const {
     if (T::kPush && in_cluster(tile)) cluster_arrive();  // from now on the others may push
   }
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (auto& fragment : acc)
-#pragma unroll
-      for (float& value : fragment) value = 0.0f;
-  }
-
   /// Those that multiply meet.
   __device__ __forceinline__ void sync() const {
     asm volatile("bar.sync 1, %0;" ::"n"(T::kConsumers) : "memory");

@@ -65,6 +65,7 @@ struct HopperTraits {
   /// two ptxas does not follow: it makes the products wait for one another (C7513).
   static constexpr int kBuffers = kBuffers_;
   static_assert(kBuffers <= 2);
+  /// A lane's words, or with its sums the zero points, take more registers.
   static constexpr bool kMoreToHold = kBits == 8 || (kActivationBytes == 1 && kZeroBits > 0);
   static constexpr int kWordBuffers =
       kMoreToHold && kConsumerRegisters < 112 ? 1 : 2;  ///< likewise, of words

@@ -38,20 +38,27 @@ std::span<const HopperVariant> hopper_fp8_variants();
 
 // Tile m, k; stages of the ring; what warpgroups share, how many there are, blocks of a multiprocessor;
 // buffers of decoded fragments.
-template <Activation8 kActivations, Weight kWeight, Float kFloat>
-constexpr auto hopper_variants8_of() {
-  if constexpr (bits_of(kWeight) == 4)
-    return std::array{
-        HopperVariant::of<HopperTraits8<kActivations, kWeight, kFloat, 16, 128, 4, Share::stages, 2, 2, 1>>(),
-        HopperVariant::of<HopperTraits8<kActivations, kWeight, kFloat, 32, 128, 8, Share::stages, 2, 1, 2>>(),
-        HopperVariant::of<
-            HopperTraits8<kActivations, kWeight, kFloat, 64, 128, 6, Share::fragments, 2, 1, 2>>()};
-  else
-    return std::array{
-        HopperVariant::of<HopperTraits8<kActivations, kWeight, kFloat, 16, 128, 4, Share::stages, 2, 1, 1>>(),
-        HopperVariant::of<HopperTraits8<kActivations, kWeight, kFloat, 32, 128, 4, Share::stages, 2, 1, 2>>(),
-        HopperVariant::of<
-            HopperTraits8<kActivations, kWeight, kFloat, 64, 128, 4, Share::fragments, 2, 1, 2>>()};
-}
+template <Activation8 kActivations>
+struct HopperVariants8 {
+  template <Weight kWeight, Float kFloat>
+  static constexpr auto of() {
+    if constexpr (bits_of(kWeight) == 4)
+      return std::array{
+          HopperVariant::of<
+              HopperTraits8<kActivations, kWeight, kFloat, 16, 128, 4, Share::stages, 2, 2, 1>>(),
+          HopperVariant::of<
+              HopperTraits8<kActivations, kWeight, kFloat, 32, 128, 8, Share::stages, 2, 1, 2>>(),
+          HopperVariant::of<
+              HopperTraits8<kActivations, kWeight, kFloat, 64, 128, 6, Share::fragments, 2, 1, 2>>()};
+    else
+      return std::array{
+          HopperVariant::of<
+              HopperTraits8<kActivations, kWeight, kFloat, 16, 128, 4, Share::stages, 2, 1, 1>>(),
+          HopperVariant::of<
+              HopperTraits8<kActivations, kWeight, kFloat, 32, 128, 4, Share::stages, 2, 1, 2>>(),
+          HopperVariant::of<
+              HopperTraits8<kActivations, kWeight, kFloat, 64, 128, 4, Share::fragments, 2, 1, 2>>()};
+  }
+};
 
 }  // namespace mpk

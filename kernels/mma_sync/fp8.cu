@@ -4,12 +4,7 @@
 namespace mpk {
 namespace {
 
-constexpr auto kVariants = join(variants8_of<Activation8::e4m3, Weight::u4b8, Float::f16>(),
-                                variants8_of<Activation8::e4m3, Weight::u4b8, Float::bf16>(),
-                                variants8_of<Activation8::e4m3, Weight::u4, Float::f16>(),
-                                variants8_of<Activation8::e4m3, Weight::u4, Float::bf16>(),
-                                variants8_of<Activation8::e4m3, Weight::mxfp4, Float::f16>(),
-                                variants8_of<Activation8::e4m3, Weight::mxfp4, Float::bf16>());
+constexpr auto kVariants = rows_of_kinds8<MmaSyncVariants8, Activation8::e4m3>();
 
 }  // namespace
 

@@ -3,12 +3,7 @@
 namespace mpk {
 namespace {
 
-constexpr auto kVariants = join(variants8_of<Activation8::int8, Weight::u4b8, Float::f16>(),
-                                variants8_of<Activation8::int8, Weight::u4b8, Float::bf16>(),
-                                variants8_of<Activation8::int8, Weight::u4, Float::f16>(),
-                                variants8_of<Activation8::int8, Weight::u4, Float::bf16>(),
-                                variants8_of<Activation8::int8, Weight::u8b128, Float::f16>(),
-                                variants8_of<Activation8::int8, Weight::u8b128, Float::bf16>());
+constexpr auto kVariants = rows_of_kinds8<MmaSyncVariants8, Activation8::int8>();
 
 }  // namespace
 

@@ -32,18 +32,21 @@ std::span<const MmaSyncVariant> int8_variants();
 std::span<const MmaSyncVariant> fp8_variants();  ///< compute capability 8.9 and newer
 
 // clang-format off
-template <Activation8 kActivations, Weight kWeight, Float kFloat>
-constexpr auto variants8_of() {
-  if constexpr (bits_of(kWeight) == 4)
-    //                                                          tile m    n    k   warps along m, stages, blocks per SM
-    return std::array{
-        MmaSyncVariant::of<GemmTraits8<kActivations, kWeight, kFloat,  16, 128, 256,  1, 3, 2>>(),
-        MmaSyncVariant::of<GemmTraits8<kActivations, kWeight, kFloat,  64, 256, 128,  2, 3, 1>>()};
-  else
-    return std::array{
-        MmaSyncVariant::of<GemmTraits8<kActivations, kWeight, kFloat,  32, 128, 128,  2, 3, 2>>(),
-        MmaSyncVariant::of<GemmTraits8<kActivations, kWeight, kFloat, 128, 128, 128,  4, 3, 1>>()};
-}
+template <Activation8 kActivations>
+struct MmaSyncVariants8 {
+  template <Weight kWeight, Float kFloat>
+  static constexpr auto of() {
+    if constexpr (bits_of(kWeight) == 4)
+      //                                                          tile m    n    k   warps along m, stages, blocks per SM
+      return std::array{
+          MmaSyncVariant::of<GemmTraits8<kActivations, kWeight, kFloat,  16, 128, 256,  1, 3, 2>>(),
+          MmaSyncVariant::of<GemmTraits8<kActivations, kWeight, kFloat,  64, 256, 128,  2, 3, 1>>()};
+    else
+      return std::array{
+          MmaSyncVariant::of<GemmTraits8<kActivations, kWeight, kFloat,  32, 128, 128,  2, 3, 2>>(),
+          MmaSyncVariant::of<GemmTraits8<kActivations, kWeight, kFloat, 128, 128, 128,  4, 3, 1>>()};
+  }
+};
 // clang-format on
 
 }  // namespace mpk
