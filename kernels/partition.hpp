@@ -10,23 +10,28 @@
 // partial in a slot of its own, and whoever arrives last adds the slots in the order of the blocks: the sum
 // does not depend on timing, so repeats are bit-identical.
 
+#include <algorithm>
+
+#include "kernels/divisor.hpp"
 #include "packer/format/digit_map.hpp"
 
 namespace mpk {
 
 struct Partition {
-  int tiles_m = 1, tiles_n = 1, stages_per_tile = 1;
-  int blocks = 1;
-  int waves = 0;               ///< whole tiles of every block: b, b + blocks, ...
-  int cut_blocks = 1;          ///< blocks that share the tiles behind those
-  int parts = 0;               ///< of each of these; 0: stripes
-  int stripe = 1, longer = 0;  ///< units of a stripe; the first `longer` stripes have one more
+  Divisor tiles_m, tiles_n, stages_per_tile;
+  Divisor blocks;
+  int waves = 0;       ///< whole tiles of every block: b, b + blocks, ...
+  int cut_blocks = 1;  ///< blocks that share the tiles behind those
+  int parts = 0;       ///< of each of these; 0: stripes
+  /// Units of a stripe, of a tile's part; the first `longer` stripes, or parts, have one more.
+  Divisor stripe, longer_stripe = 2, parts_of_tile;
+  int longer = 0;
 
   constexpr Partition() = default;
   /// Stripes from the first tile on. No more blocks than units.
   constexpr Partition(int m, int n, int stages, int max_blocks)
       : tiles_m{m}, tiles_n{n}, stages_per_tile{stages} {
-    blocks = max_blocks < units() ? max_blocks : units();
+    blocks = std::min(max_blocks, units());
     cut_into_stripes(blocks);
   }
   /// `num_waves` waves of `num_blocks` whole tiles; every tile left is shared by `num_parts` blocks (at most
@@ -38,10 +43,13 @@ struct Partition {
         blocks{num_blocks},
         waves{num_waves},
         parts{num_parts} {
-    if (parts == 0)
-      cut_into_stripes(blocks < cut_units() ? blocks : cut_units());
-    else
+    if (parts == 0) {
+      cut_into_stripes(std::min<int>(blocks, cut_units()));
+    } else {
       cut_blocks = cut_tiles() * parts;
+      parts_of_tile = parts;
+      cut(stages, parts);
+    }
   }
   constexpr MPK_HOST_DEVICE int tiles() const { return tiles_m * tiles_n; }
   constexpr MPK_HOST_DEVICE int units() const { return tiles() * stages_per_tile; }
@@ -49,17 +57,21 @@ struct Partition {
   constexpr MPK_HOST_DEVICE int cut_tiles() const { return tiles() - whole_tiles(); }
   constexpr MPK_HOST_DEVICE int cut_units() const { return cut_tiles() * stages_per_tile; }
 
-  /// Units [begin, end) of the cut tiles are this block's.
+  /// Units [begin, begin + length) of the cut tiles are this block's.
   constexpr MPK_HOST_DEVICE int begin(int block) const {
     if (block >= cut_blocks) return cut_units();
-    if (parts > 0) return block / parts * stages_per_tile + stages_per_tile * (block % parts) / parts;
-    return stripe * block + (block < longer ? block : longer);
+    const int tile = tile_cut_for(block), piece = block - tile * parts;
+    return tile * stages_per_tile + stripe * piece + (piece < longer ? piece : longer);
   }
-  constexpr MPK_HOST_DEVICE int end(int block) const { return begin(block + 1); }
+  constexpr MPK_HOST_DEVICE int length(int block) const {
+    if (block >= cut_blocks) return 0;
+    return stripe + (block - tile_cut_for(block) * parts < longer ? 1 : 0);
+  }
+  constexpr MPK_HOST_DEVICE int end(int block) const { return begin(block) + length(block); }
   /// Whose stripe a unit of the cut tiles is in.
   constexpr MPK_HOST_DEVICE int block_of(int unit) const {
-    const int in_longer = longer * (stripe + 1);
-    return unit < in_longer ? unit / (stripe + 1) : longer + (unit - in_longer) / stripe;
+    const int in_longer = longer * longer_stripe;
+    return unit < in_longer ? unit / longer_stripe : longer + (unit - in_longer) / stripe;
   }
   /// The blocks that share a tile.
   constexpr MPK_HOST_DEVICE int first_block(int tile) const {
@@ -82,10 +94,19 @@ struct Partition {
   }
 
  private:
+  /// Where tiles are cut into parts: which of them.
+  constexpr MPK_HOST_DEVICE int tile_cut_for(int block) const {
+    return parts > 0 ? block / parts_of_tile : 0;
+  }
   constexpr void cut_into_stripes(int num_blocks) {
     cut_blocks = num_blocks;
-    stripe = num_blocks > 0 ? cut_units() / num_blocks : 0;
-    longer = num_blocks > 0 ? cut_units() % num_blocks : 0;
+    if (num_blocks > 0) cut(cut_units(), num_blocks);
+  }
+  /// `num_units`, at least one for everybody, into `pieces`.
+  constexpr void cut(int num_units, int pieces) {
+    stripe = num_units / pieces;
+    longer = num_units % pieces;
+    longer_stripe = stripe + 1;
   }
 };
 

@@ -35,8 +35,7 @@ struct HopperArgs {
 /// A block's way through its units of work: stages [stage, end) of `tile`, one after the other.
 struct UnitCursor {
   int wave = 0, tile, stage, end, left;  // left: units of the stripe behind this tile's
-  __device__ __forceinline__ explicit UnitCursor(const Partition& p)
-      : left{p.end(blockIdx.x) - p.begin(blockIdx.x)} {
+  __device__ __forceinline__ explicit UnitCursor(const Partition& p) : left{p.length(blockIdx.x)} {
     if (p.waves > 0)
       tile = blockIdx.x, stage = 0, end = p.stages_per_tile;
     else
@@ -109,6 +108,7 @@ template <class T>
 struct StageCopier {
   const HopperArgs& args;
   const HopperMemory<T> memory;
+  const UnitCursor begin{args.partition};
   const std::uint64_t once = evict_first(), often = evict_last();
 
   __device__ __forceinline__ void weights(int n0, int stage_of_tile, int slot) const {
@@ -140,7 +140,7 @@ struct StageCopier {
   __device__ __forceinline__ UnitCursor fill(Copy copy) const {
     const Partition& p = args.partition;
     int slot = 0;
-    for (UnitCursor at{p};; at.next_tile(p)) {
+    for (UnitCursor at = begin;; at.next_tile(p)) {
       if (!at.more()) return at;
       const TilePlace<T> place{p, at.tile};
       for (; at.more(); ++at.stage, ++slot) {

@@ -140,7 +140,7 @@ void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) 
       .partition = plan.partition,
   };
   MPK_CUDA(cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.smem_bytes));
-  v.kernel<<<plan.partition.blocks, v.threads, v.smem_bytes, stream>>>(args);
+  v.kernel<<<static_cast<unsigned>(plan.partition.blocks), v.threads, v.smem_bytes, stream>>>(args);
   MPK_CUDA(cudaGetLastError());
 }
 

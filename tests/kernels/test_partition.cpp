@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <limits>
+#include <random>
 #include <set>
 #include <vector>
 
@@ -7,6 +9,25 @@
 #include "tests/support/catch.hpp"
 
 using namespace mpk;
+
+TEST_CASE("a divisor divides", "[kernels]") {
+  std::mt19937 rng{mpk::test::seed()};
+  std::uniform_int_distribution<int> any{0, std::numeric_limits<int>::max()}, bits{0, 30};
+  const auto check = [](int n, int d) {
+    CAPTURE(n, d);
+    REQUIRE(n / Divisor{d} == n / d);
+    REQUIRE(n % Divisor{d} == n % d);
+  };
+  for (int round = 0; round < 20000; ++round) {
+    const int d = std::max(1, any(rng) >> bits(rng));
+    for (const int n : {0, d - 1, any(rng), any(rng) >> bits(rng), std::numeric_limits<int>::max()})
+      check(n, d);
+    if (d < 1 << 15) check(d * (any(rng) >> 16) - 1 + (round % 2), d);  // beside a multiple
+  }
+  for (int shift = 0; shift < 31; ++shift)
+    for (const int off : {-1, 0, 1})
+      if (const int d = (1 << shift) + off; d > 0) check(std::numeric_limits<int>::max(), d);
+}
 
 TEST_CASE("every unit of work belongs to one block, in stripes of equal length", "[kernels]") {
   const int tiles_m = GENERATE(1, 2, 7), tiles_n = GENERATE(1, 3, 32), stages = GENERATE(1, 2, 5, 32, 224);
