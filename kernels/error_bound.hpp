@@ -14,7 +14,9 @@
 //    e A, and what is summed has magnitudes of at most S' = (1 + u) S + e A. (Kernels that leave scales to
 //    the sums of a group do not round here, and see below.)
 //    Integers with float zero points: code - zero point is rounded before that, by at most u of itself (what
-//    is smaller than the smallest normal number is exact), so the sum is off by (2 u + u^2) S + e A.
+//    is smaller than the smallest normal number is exact), so the sum is off by (2 u + u^2) S + e A. Kernels
+//    that leave scales to the sums decode to steps of 2^-9 in f16, where multiples of 2^-15 are left of a
+//    zero point: 2^-15 more at most, in units of the scale. (In bf16 to steps of 2^-6: nothing is lost.)
 //    One scale per column: exact and S' = S, or off by u S with float zero points; the sums are then in units
 //    of |scale|, which changes no relative error.
 //    nvfp4: exact, by its values: 2 times 4 significant bits, all of 2^-17 .. 21 in f16 and, with scales of
@@ -35,10 +37,10 @@
 //    scales on sums, too: every group but one takes its mmas, two at least, off the chain and puts one fused
 //    multiply-add (2^-24) there. The magnitude summed so far grows by the errors themselves: n cut / (1 - n
 //    cut) of S' in all.
-//    In f16 nothing underflows: every addend is a multiple of 2^-48. In bf16 each of the K products, n cuts
-//    and K additions may lose what is smaller than the smallest normal float32: (n + 2 K) 2^-126; with FP4
-//    weights, whose sums are 2^63 too small (nvfp4: 2^56, in units of a global scale of at most 2^7), 2^63
-//    times as much.
+//    In f16 nothing underflows: every addend is a multiple of 2^-57. In bf16 each of the K products, n cuts
+//    and K additions may lose what is smaller than the smallest normal float32, in units of 1 or 2^-6: (n + 2
+//    K) 2^-120; with FP4 weights, whose sums are 2^63 too small (nvfp4: 2^56, in units of a global scale of
+//    at most 2^7), (n + 2 K) 2^-63.
 //
 // 3. Activations of 8 bits, with the scale r of their row: P = r sum a8 * w, S and A likewise
 //    Weights are exact in the 8-bit type; what e8m0 scales, 16-bit scales and r multiply are sums.
@@ -80,19 +82,28 @@ struct GemmRoundings {
   Float output = Float::f16;
   bool differences = false;    ///< code - zero point is rounded
   bool weights = false;        ///< so is each weight
-  double lost_weight = 0.0;    ///< what decoding may leave out of a weight
+  double lost_difference = 0;  ///< what decoding may leave out of code - zero point
+  double lost_weight = 0.0;    ///< what it may leave out of a weight
   double lost_sum = 0x1p-126;  ///< what an addition may lose, where small numbers are
   int products = 0;            ///< of the finished sum, and with the global scale of what it is compared with
   std::optional<Activation8> activations8 = {};  ///< otherwise they have 16 bits
   bool exact_fp8 = false;                        ///< all of them are whole, as kExactFp8 says
+
+  /// Of a layer whose largest scale is known.
+  constexpr GemmRoundings with_scales_up_to(double magnitude) const {
+    GemmRoundings known = *this;
+    known.lost_weight += lost_difference * magnitude;
+    return known;
+  }
 };
 constexpr GemmRoundings roundings_of(Weight weight, Float activations, bool grouped) {
   return {
       .output = activations,
       .differences = weight == Weight::u4_float_zeros,
       .weights = grouped && !is_fp4(weight),
+      .lost_difference = weight == Weight::u4_float_zeros && activations == Float::f16 ? 0x1p-15 : 0.0,
       .lost_weight = weight == Weight::mxfp4 ? 0x1p-70 : 0.0,
-      .lost_sum = is_fp4(weight) ? 0x1p-63 : 0x1p-126,
+      .lost_sum = is_fp4(weight) ? 0x1p-63 : 0x1p-120,
       .products = (grouped ? 0 : 1) + (weight == Weight::nvfp4 || weight == Weight::u4_float_zeros ? 2 : 0),
   };
 }
@@ -114,7 +125,8 @@ inline double relative_sum_error(const GemmRoundings& roundings, K k) {
   return 48.0 * std::min(mmas, kChain8 / 32.0) * kFp8Cut + (mmas + roundings.products) * kCut;
 }
 
-/// `product` = P, `magnitude` = S, `sum_abs_activations` = A, the last three with the scale of their row.
+/// `roundings`: of a layer with float zero points, with_scales_up_to(). `product` = P, `magnitude` = S,
+/// `sum_abs_activations` = A, the last three with the scale of their row.
 inline double gemm_error_bound(const GemmRoundings& roundings, K k, double product, double magnitude,
                                double sum_abs_activations, double bias = 0.0) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -141,10 +153,6 @@ inline double gemm_error_bound(const GemmRoundings& roundings, K k, double produ
   const double before_output = before_bias + (bias != 0.0 ? 0x1p-24 * sum : 0.0);
   const double bound = before_output + u * (std::abs(product + bias) + before_output) + e;
   return std::abs(product + bias) + bound < infinity_from ? bound : kInfinity;
-}
-inline double gemm_error_bound(const LayerShape& layer, double product, double magnitude,
-                               double sum_abs_activations, double bias = 0.0) {
-  return gemm_error_bound(roundings_of(layer), layer.k, product, magnitude, sum_abs_activations, bias);
 }
 
 }  // namespace mpk

@@ -102,7 +102,8 @@ void check_products(LayerCheck& check, const ManifestLayer& record, DType dtype,
                     const CheckOptions& options) {
   const MatrixF weights = dequantize(unpacked);
   const LayerArithmetic arithmetic = arithmetic_of(record.scheme, dtype, record.k, record.n);
-  const GemmRoundings& usual = arithmetic.roundings;
+  const GemmRoundings usual =
+      arithmetic.roundings.with_scales_up_to(static_cast<double>(unpacked.scales.cwiseAbs().maxCoeff()));
   const std::optional<GpuLinear> linear =
       options.use_gpu ? load_layer(record, parts, arithmetic.kernel) : std::optional<GpuLinear>{};
   check.kernel = linear ? gpu_status().name : "CPU decoder";

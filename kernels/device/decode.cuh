@@ -61,6 +61,24 @@ __device__ __forceinline__ void decode_u4_float_zeros(std::uint32_t x, std::uint
   out[0] = sub<kFloat>(out[0], low), out[1] = sub<kFloat>(out[1], high);
   out[2] = sub<kFloat>(out[2], low), out[3] = sub<kFloat>(out[3], high);
 }
+/// A code in a float's last bits, or four bits further up, is that multiple of the smallest number (also
+/// bf16's largest codes there, which reach into the exponent: the first normal numbers go on in the same
+/// steps). Times 2^15 or 2^127, with the zero point taken off, that is (code - zero point) * kStep in one
+/// operation. `zeros`: -zero point * kStep of columns n and n + 8.
+template <Float kFloat>
+inline constexpr float kStep = kFloat == Float::f16 ? 0x1p-9f : 0x1p-6f;
+template <Float kFloat>
+inline constexpr std::uint32_t kFromSmallest = kFloat == Float::f16 ? twice(0x7800) : twice(0x7f00);
+template <Float kFloat>
+__device__ __forceinline__ void decode_u4_steps(std::uint32_t x, std::uint32_t zeros,
+                                                std::uint32_t (&out)[4]) {
+  constexpr std::uint32_t kFromSixteen = kFloat == Float::f16 ? twice(0x6800) : twice(0x7d00);
+  const std::uint32_t y = x >> 8, low = broadcast<0>(zeros), high = broadcast<1>(zeros);
+  out[0] = fma<kFloat>(x & 0x000f000f, kFromSmallest<kFloat>, low);
+  out[1] = fma<kFloat>(y & 0x000f000f, kFromSmallest<kFloat>, high);
+  out[2] = fma<kFloat>(x & 0x00f000f0, kFromSixteen, low);
+  out[3] = fma<kFloat>(y & 0x00f000f0, kFromSixteen, high);
+}
 /// One word: bytes 0 and 2 (k), bytes 1 and 3 (k + 8) of one column.
 template <Float kFloat>
 __device__ __forceinline__ void decode_u8b128(std::uint32_t x, std::uint32_t& k, std::uint32_t& k8) {
@@ -125,10 +143,28 @@ __device__ __forceinline__ void decode_scales(std::uint32_t x, std::uint32_t& lo
     low = mul<kFloat>(low, kLift), high = mul<kFloat>(high, kLift);
   }
 }
-/// Zero points of eight columns, as a word holds them, to 2^m + zero point of columns (2 j, 2 j + 1).
-template <Float kFloat>
+/// 4-bit integers whose sums are scaled are decoded to multiples of a small power of two where that takes
+/// fewer instructions. In f16 it leaves multiples of 2^-15 of a float zero point.
+template <Weight kWeight, Float kFloat>
+inline constexpr bool kInSteps = kWeight == Weight::u4 || kWeight == Weight::u4_float_zeros ||
+                                 (kWeight == Weight::u4b8 && kFloat == Float::bf16);
+
+/// Zero points of eight columns, as a word holds them, to what decode() wants of columns (2 j, 2 j + 1).
+template <Float kFloat, bool kSteps = false>
 __device__ __forceinline__ std::uint32_t decode_zeros(std::uint32_t x, int j) {
-  return and_or<0x000f000f>(x >> 4 * j, detail::kOnes<kFloat>);
+  constexpr std::uint32_t kNegative = detail::twice(0x8000);
+  if constexpr (kSteps)
+    return mul<kFloat>(x >> 4 * j & 0x000f000f, detail::kFromSmallest<kFloat> | kNegative);
+  else
+    return and_or<0x000f000f>(x >> 4 * j, detail::kOnes<kFloat>);
+}
+/// The same of two zero points that are floats.
+template <Float kFloat, bool kSteps = false>
+__device__ __forceinline__ std::uint32_t decode_float_zeros(std::uint32_t pair) {
+  if constexpr (kSteps)
+    return mul<kFloat>(pair, round_to<kFloat>(-detail::kStep<kFloat>, -detail::kStep<kFloat>));
+  else
+    return pair;
 }
 
 /// Where scales come last, sums of what decode() gives times this stay inside a float's range; the scale is
@@ -137,19 +173,26 @@ template <Weight kWeight, Float kFloat>
 inline constexpr float kUnscaled = kWeight == Weight::e4m3&& kFloat == Float::bf16 ? 0x1p120f : 1.0f;
 /// What sums of products with a code's decode() and its scale are still to be multiplied with, beside the
 /// stored global scale, which contains the 2^126 that decode() leaves out (or f16's 2^14).
-template <Weight kWeight, Float kFloat>
-inline constexpr float kLeftOut = kFloat == Float::f16       ? 1.0f
+template <Weight kWeight, Float kFloat, bool kSteps = false>
+inline constexpr float kLeftOut = kSteps                     ? 1.0f / detail::kStep<kFloat>
+                                  : kFloat == Float::f16     ? 1.0f
                                   : kWeight == Weight::nvfp4 ? 0x1p-63f
                                   : kWeight == Weight::mxfp4 ? 0x1p63f
                                                              : 1.0f;
 
 /// Fragment `j` of 4 in a lane's words of one 16 x 64 tile, in memory order: columns 16 j + lane / 4 and 8
-/// more: what the scale is to be multiplied with; exact, but for u4_float_zeros. `zeros`: u4's 2^m + zero
-/// point of the two columns, or the floats that u4_float_zeros has.
-template <Weight kWeight, Float kFloat>
+/// more: what the scale is to be multiplied with; exact, but for u4_float_zeros. `zeros`: what decode_zeros()
+/// or decode_float_zeros() gave.
+template <Weight kWeight, Float kFloat, bool kSteps = false>
 __device__ __forceinline__ void decode(const std::uint32_t* words, int j, std::uint32_t (&out)[4],
                                        std::uint32_t zeros = 0) {
-  if constexpr (kWeight == Weight::u4b8)
+  if constexpr (kSteps)
+    detail::decode_u4_steps<kFloat>(words[j],
+                                    kWeight == Weight::u4b8 ? round_to<kFloat>(-8.0f * detail::kStep<kFloat>,
+                                                                               -8.0f * detail::kStep<kFloat>)
+                                                            : zeros,
+                                    out);
+  else if constexpr (kWeight == Weight::u4b8)
     detail::decode_u4_less<kFloat, 8>(words[j], out);
   else if constexpr (kWeight == Weight::u4)
     detail::decode_u4<kFloat>(words[j], zeros, out);

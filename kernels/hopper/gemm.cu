@@ -16,21 +16,18 @@ namespace {
 // warpgroups; blocks of a multiprocessor; buffers of decoded fragments.
 template <Weight kWeight, Float kFloat>
 constexpr auto variants_of() {
-  constexpr int kBuffers = is_fp4(kWeight) ? 2 : 1;  // where no scales wait for sums, more registers are free
-  constexpr bool kTwoFit =
-      zero_bits(kWeight) < 16;  // zero points that are floats leave no room for two blocks
   if constexpr (bits_of(kWeight) == 8)
     return std::array{
         HopperVariant::of<HopperTraits<kWeight, kFloat, 8, 64, 4, Share::stages_by_warps, 2, 2, 1>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 64, 4, Share::stages, 2, 2, 1>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 64, 4, Share::stages_by_warps, 2, 2, 1>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 3, 1, 2>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 64, 6, Share::stages, 2, 1, 2>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 128, 64, 5, Share::fragments, 4, 1, 2>>()};
   else
     return std::array{
         HopperVariant::of<HopperTraits<kWeight, kFloat, 8, 128, 4, Share::stages_by_warps, 2, 2, 1>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 128, kTwoFit ? 4 : 8, Share::stages,
-                                       kTwoFit ? 2 : 4, kTwoFit ? 2 : 1, kBuffers>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 128, 4,
+                                       is_fp4(kWeight) ? Share::stages : Share::stages_by_warps, 2, 2, 2>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 128, zero_bits(kWeight) == 0 ? 6 : 4,
                                        Share::stages, 2, 1, 2>>(),

@@ -46,10 +46,9 @@ __device__ __forceinline__ void multiply_tiles(const HopperArgs& args, const Hop
         if (!mine) continue;
       }
       barrier_wait(memory.full(slot.index), slot.parity);
-      const int step = at.stage * T::kSteps;
-      multiplier.multiply(slot.index, step, step + T::kOwners * T::kSteps, pending);
+      multiplier.multiply(slot.index, pending);
     }
-    multiplier.end_tile(pending);
+    multiplier.end_tile();
     memory.release(pending, sums.lane);
     if (first) wait_for_earlier_kernels();  // nobody still uses the outputs or the workspace
     first = false;
@@ -60,8 +59,8 @@ __device__ __forceinline__ void multiply_tiles(const HopperArgs& args, const Hop
 template <class T>
 __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
     hopper_gemm_kernel(const __grid_constant__ HopperArgs args) {
-  extern __shared__ std::uint8_t shared[];
-  const HopperMemory<T> memory{(shared_address(shared) + 1023) / 1024 * 1024};
+  extern __shared__ __align__(1024) std::uint8_t shared[];  // as the swizzle of copies and wgmma takes it
+  const HopperMemory<T> memory{shared_address(shared)};
   const StageCopier<T> copier{args, memory};
   let_next_kernel_start();
   if (threadIdx.x == T::kConsumers) copier.start();

@@ -90,7 +90,7 @@ struct WgmmaMultiplier8 {
   }
 
   /// Stage of the ring -> sums. `pending`: the stage read before, whose products may still be under way.
-  __device__ __forceinline__ void multiply(int slot, int, int, int& pending) {
+  __device__ __forceinline__ void multiply(int slot, int& pending) {
     const std::uint32_t stage = sums.memory.stage(slot);
     const std::uint64_t tile = wgmma_tile(stage + T::kActivationsAt);
     const int group_bits = (1 << sums.group_shift()) - 1;  // all set in the last step of a group
@@ -147,7 +147,7 @@ struct WgmmaMultiplier8 {
   }
 
   /// Integers without groups stay integers until here.
-  __device__ __forceinline__ void end_tile(int) {
+  __device__ __forceinline__ void end_tile() {
     wgmma_wait<0>();
     if (!part_empty) fold<false>(0, 0);
   }

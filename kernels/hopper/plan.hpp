@@ -29,26 +29,28 @@ struct HopperChoice {
 namespace model {
 
 inline constexpr double kBytesPerMicrosecond = 4.0e6;  ///< of device memory
-inline constexpr double kStart = 2.9;
+inline constexpr double kStart = 1.4;
+/// Later, where the next launch's blocks find no place to fill their rings in while this one's are at work.
+inline constexpr double kNoPlaceLeft = 1.9;
 
 /// HopperTile::decode.
 constexpr double decode(Weight weight, Float activations) {
-  const bool f16 = activations == Float::f16;
   switch (weight) {
     case Weight::u4:
-      return 1.29;
+      return 1.05;
     case Weight::u4_float_zeros:
-      return f16 ? 1.54 : 1.61;
+      return 1.07;
     case Weight::nvfp4:
-      return f16 ? 1.37 : 1.48;
+      return activations == Float::f16 ? 1.4 : 1.5;
     case Weight::mxfp4:
-      return 1.35;
-    case Weight::u4b8:
+      return 1.4;
     case Weight::u8b128:
     case Weight::e4m3:
+      return 2.0;
+    case Weight::u4b8:
       break;
   }
-  return f16 ? 1.0 : 1.2;
+  return 1.0;
 }
 /// Microseconds that a block needs for 128 rows of K, its weights in the cache; `two`: beside another of its
 /// launch. Up to 8 rows of M more of the decoding is hidden; the more rows, the more the tensor cores decide.
@@ -56,31 +58,41 @@ inline double stage_of_128(const HopperTile& tile, bool two) {
   struct Row {
     double alone, beside_another, of_decoding;
   };
-  const Row row = tile.m <= 8    ? Row{0.57, 0.80, 0.6}
-                  : tile.m <= 16 ? Row{0.57, 0.82, 1.0}
-                  : tile.m <= 32 ? Row{0.67, 0.67, 0.5}
+  const Row row = tile.m <= 8    ? Row{0.60, 0.80, 0.7}
+                  : tile.m <= 16 ? Row{0.57, 0.77, 1.0}
+                  : tile.m <= 32 ? Row{0.70, 0.70, 0.5}
                   : tile.m <= 64 ? Row{0.98, 0.98, 0.0}
-                                 : Row{1.50, 1.50, 0.0};
+                                 : Row{1.40, 1.40, 0.0};
   return (two ? row.beside_another : row.alone) * (1.0 + row.of_decoding * (tile.decode - 1.0)) * tile.n /
          256;
 }
-inline double stage(const HopperTile& tile, int blocks, int num_sms) {
+/// Clusters are put two blocks to a multiprocessor, if they fit. Where some multiprocessors have two and some
+/// one, the former are waited for.
+inline double stage(const HopperTile& tile, int blocks, bool clusters, int num_sms) {
   const double bytes = static_cast<double>(tile.k) * tile.n * tile.bits / 8;
-  return std::max(stage_of_128(tile, blocks > num_sms) * tile.k / 128, bytes * blocks / kBytesPerMicrosecond);
+  const bool two = blocks > num_sms || (clusters && tile.blocks_per_sm > 1);
+  const bool uneven = blocks > num_sms && blocks < num_sms * tile.blocks_per_sm;
+  return std::max(stage_of_128(tile, two) * tile.k / 128, bytes * blocks / kBytesPerMicrosecond) *
+         (uneven ? 1.1 : 1.0);
+}
+/// `clusters_left`: of a launch's clusters another one would fit. Few rows wait less for that.
+inline double start(const HopperTile& tile, bool places_left, bool clusters_left) {
+  if (tile.blocks_per_sm == 1) return kStart;
+  return kStart + (!places_left ? kNoPlaceLeft : !clusters_left ? kNoPlaceLeft * tile.m / 16 : 0.0);
 }
 /// A cluster's blocks send one another their sums, or write them to shared memory and read one another's.
 inline double exchange(const HopperTile& tile, int parts) {
-  return tile.pushes ? 0.02 * parts + 0.17 * tile.m : 0.50 * parts + 0.005 * tile.m;
+  return tile.pushes ? 0.08 * tile.m : 0.41 * parts + 0.024 * tile.m;
 }
 /// The last of a tile's blocks reads the sums of every other from memory.
 inline double collect(const HopperTile& tile) {
-  return 0.2 + 0.044 * tile.m;
+  return 0.27 + 0.038 * tile.m;
 }
 /// Stripes begin all over K, and blocks that read the same weights, or tiles' neighbours in memory, meet less
 /// in the cache; the more so behind whole tiles, as blocks have then come apart.
 inline double scattered(bool shared_weights, bool behind_tiles) {
-  if (shared_weights) return behind_tiles ? 1.25 : 1.08;
-  return behind_tiles ? 1.0 : 1.03;
+  if (shared_weights) return behind_tiles ? 1.2 : 1.04;
+  return behind_tiles ? 1.35 : 1.12;
 }
 
 }  // namespace model
@@ -111,7 +123,8 @@ inline HopperChoice choose_hopper(std::span<const HopperTile> rows, K k, N n, M 
       const int used = waves > 0 ? blocks : cut * parts;
       const int longest = waves * stages + (cut > 0 ? divide_up(stages, parts) : 0);
       offer(row, Partition{tiles_m, tiles_n, stages, used, waves, parts},
-            model::kStart + longest * model::stage(tile, used, gpu.num_sms) +
+            model::start(tile, used < slots, parts == 1 || used < blocks) +
+                longest * model::stage(tile, used, parts > 1, gpu.num_sms) +
                 (parts > 1 ? model::exchange(tile, parts) : 0));
     }
     for (const int waves : {0, tiles / slots}) {
@@ -122,7 +135,8 @@ inline HopperChoice choose_hopper(std::span<const HopperTile> rows, K k, N n, M 
       const int sharers = std::min(stages, 1 + divide_up(stages, stripe));
       const double scattered = tiles >= slots ? model::scattered(tiles_m > 1, waves > 0) : 1.0;
       offer(row, partition,
-            model::kStart + (waves * stages + stripe * scattered) * model::stage(tile, blocks, gpu.num_sms) +
+            model::start(tile, blocks < slots, true) +
+                (waves * stages + stripe * scattered) * model::stage(tile, blocks, false, gpu.num_sms) +
                 sharers * model::collect(tile));
     }
   }

@@ -78,15 +78,23 @@ struct StageReader16 {
       const std::uint32_t word = load_shared_word(at + sums.tile_of_warp * (kTileN / 2) + sums.lane / 4 * 4);
 #pragma unroll
       for (int j = 0; j < T::kFragments; ++j)
-        zeros[j] = decode_zeros<T::kFloat>(word, sums.first_fragment + j);
+        zeros[j] = decode_zeros<T::kFloat, T::kInSteps>(word, sums.first_fragment + j);
     } else {
       load_pairs(at + pairs_at * 2, zeros);
+#pragma unroll
+      for (std::uint32_t& pair : zeros) pair = decode_float_zeros<T::kFloat, T::kInSteps>(pair);
     }
   }
 
+  /// All of a stage is of one group: nothing is to be asked between its steps, which can then be scheduled as
+  /// one piece.
+  __device__ __forceinline__ bool stage_in_group() const {
+    return T::kGroupShift < 0 && T::kSteps >> sums.group_shift() <= 1;
+  }
   /// Loads what is another from `step` of a stage on: where a group begins.
+  template <bool kInGroup = false>
   __device__ __forceinline__ void begin_step(std::uint32_t stage, int step) {
-    if (step % T::kStepsPerScale != 0) return;
+    if (step % T::kStepsPerScale != 0 || (kInGroup && step > 0)) return;
     if (step > 0 && (step & ((1 << sums.group_shift()) - 1)) != 0) return;
     if constexpr (!T::kScaleSums)
       if (sums.grouped()) load_scales(stage, step);
@@ -95,16 +103,19 @@ struct StageReader16 {
   /// Fragment j of a step's words; scaled, where sums are not.
   __device__ __forceinline__ void decode_fragment(const Words& words, int j, std::uint32_t (&out)[4]) const {
     if constexpr (T::kZeroBits > 0)
-      decode<T::kWeight, T::kFloat>(words.of, j, out, zeros[j]);
+      decode<T::kWeight, T::kFloat, T::kInSteps>(words.of, j, out, zeros[j]);
     else
-      decode<T::kWeight, T::kFloat>(words.of, j, out);
+      decode<T::kWeight, T::kFloat, T::kInSteps>(words.of, j, out);
     if constexpr (!T::kScaleSums) scale<T::kFloat>(out, scales[j]);
   }
   /// sums += scale * part, for the group that ends with `step`.
   template <int kValues>
   __device__ __forceinline__ void add_scaled(const float (&part)[T::kFragments][kValues], std::uint32_t stage,
                                              int step) {
-    if (sums.grouped()) load_scales(stage, step);
+    if (sums.grouped())
+      load_scales(stage, step);
+    else
+      set_unscaled();
 #pragma unroll
     for (int j = 0; j < T::kFragments; ++j) {
       const float2 s = to_floats<T::kFloat>(scales[j]);
@@ -115,12 +126,15 @@ struct StageReader16 {
   }
 
   /// One scale per column comes last; what is summed until then keeps inside a float's range.
+  __device__ __forceinline__ void set_unscaled() {
+#pragma unroll
+    for (std::uint32_t& s : scales)
+      s = round_to<T::kFloat>(kUnscaled<T::kWeight, T::kFloat>, kUnscaled<T::kWeight, T::kFloat>);
+  }
   __device__ __forceinline__ void begin_tile() {
     set_to_zero(sums.acc);
-    if (!sums.grouped())
-#pragma unroll
-      for (std::uint32_t& s : scales)
-        s = round_to<T::kFloat>(kUnscaled<T::kWeight, T::kFloat>, kUnscaled<T::kWeight, T::kFloat>);
+    if constexpr (!T::kScaleSums)
+      if (!sums.grouped()) set_unscaled();
   }
 };
 

@@ -107,9 +107,9 @@ struct HopperSums {
       sum = {sum.x * (scale.x * kApplied), sum.y * (scale.y * kApplied), sum.z * (scale.z * kApplied),
              sum.w * (scale.w * kApplied)};
     }
-    if constexpr (is_fp4(T::kWeight) && T::kActivationBytes == 2) {
-      const float global =
-          (T::kWeight == Weight::nvfp4 ? args.global_scale : 1.0f) * kLeftOut<T::kWeight, T::kFloat>;
+    if constexpr ((is_fp4(T::kWeight) && T::kActivationBytes == 2) || T::kInSteps) {
+      const float global = (T::kWeight == Weight::nvfp4 ? args.global_scale : 1.0f) *
+                           kLeftOut<T::kWeight, T::kFloat, T::kInSteps>;
       sum = {sum.x * global, sum.y * global, sum.z * global, sum.w * global};
     }
     if constexpr (T::kActivationBytes == 1) {
@@ -158,12 +158,12 @@ struct HopperSums {
   /// what it gets in the order of the blocks. It waits for nothing else, and nobody reads its memory.
   __device__ __forceinline__ void push_in_cluster(int m0, int n0, int rows) const {
     const int parts = args.partition.parts, rank = cluster_rank();
-    const int quads = rows * kQuads, share = (quads + parts - 1) / parts,
+    const int quads = rows * kQuads, share = (quads + parts - 1) / args.partition.parts_of_tile,
               mine = min(share, quads - rank * share);
     if (threadIdx.x == 0) barrier_arrive_expect(memory.pushed(), mine > 0 ? (parts - 1) * mine * 16 : 0);
     stage_sums<T::kTileM>(0, memory.all_sums());
     cluster_wait();  // begin_tile() arrived
-    const float per_share = 1.0f / static_cast<float>(share);
+    const float per_share = __fdividef(1.0f, static_cast<float>(share));
     for (int i = threadIdx.x; i < quads; i += T::kConsumers) {
       const float4 sum =
           load_sum<T::kTileM>(memory.all_sums() + (i / kQuads * T::kSumRow + i % kQuads * 4) * 4);

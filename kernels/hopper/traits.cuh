@@ -15,9 +15,9 @@ enum class Share { stages_by_warps, stages, fragments };
 
 /// A block holds kTileM activation rows and 256 columns; four warps each decode one 64-column tile. Two
 /// blocks fit a multiprocessor where kBlocksPerSm says so: the second is either of the same launch, or of the
-/// next, whose weights are then under way before this one has ended. Up to 16 rows, where decoding is what
-/// takes time, scales are applied to the sums of a group and not to weights; where activations have one byte,
-/// always. A step is 32 bytes of a row of activations.
+/// next, whose weights are then under way before this one has ended. Where warps multiply, up to 16 rows,
+/// decoding is what takes time: scales are applied to the sums of a group and not to weights; where
+/// activations have one byte, always. A step is 32 bytes of a row of activations.
 template <Weight kWeight_, Float kFloat_, int kTileM_, int kTileK_, int kStages_, Share kShare_,
           int kWarpgroups_, int kBlocksPerSm_, int kBuffers_, int kActivationBytes_ = 2>
 struct HopperTraits {
@@ -39,7 +39,9 @@ struct HopperTraits {
   /// Not where groups are short, nor where an unscaled sum would leave the range of a float.
   static constexpr bool kScaleSums =
       kActivationBytes == 1 ||
-      (kTileM <= 16 && !is_fp4(kWeight) && !(kWeight == Weight::e4m3 && kFloat == Float::bf16));
+      (kByWarps && !is_fp4(kWeight) && !(kWeight == Weight::e4m3 && kFloat == Float::bf16));
+  static constexpr bool kInSteps =  ///< what decode() gives
+      kActivationBytes == 2 && kScaleSums && mpk::kInSteps<kWeight, kFloat>;
   static constexpr int kZeroBits = zero_bits(kWeight);
   static constexpr int kZeroColumns = kZeroBits == 4 ? 8 : 1;  ///< of an element that is copied
   static constexpr int kStepK = kActivationBytes == 1 ? kMmaK8 : kMmaK;
@@ -107,7 +109,7 @@ struct HopperTraits {
   static_assert(!kPush || kTileM * kBlockN * 4 + GpuTraits::kMaxCluster * 16 <= kBarriersAt - kSumsAt);
   /// A barrier for copies to every stage and one for its readers, one for what is pushed; a flag.
   static constexpr int kFlagAt = kBarriersAt + 2 * kStages * 8, kPushedAt = kFlagAt + 8;
-  static constexpr int kSmemBytes = kPushedAt + 8 + 1024;             ///< 1024 to align the ring
+  static constexpr int kSmemBytes = kPushedAt + 8;
   static constexpr int kSmemOfSm = 228 * 1024, kSmemReserved = 1024;  ///< of it, for every block
   static_assert(kBlocksPerSm * (kSmemBytes + kSmemReserved) <= kSmemOfSm);
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <ostream>
 #include <vector>
@@ -20,6 +21,17 @@ struct Mismatch {
 inline std::ostream& operator<<(std::ostream& out, const Mismatch& m) {
   return out << "(" << m.row << ", " << m.column << "): " << m.actual << " for " << m.expected << ", bound "
              << m.bound;
+}
+
+inline GemmRoundings roundings_of(const PackedLayer& layer) {
+  double largest = 0;
+  if (layer.shape.weight == Weight::u4_float_zeros)
+    for (std::size_t i = 0; i < layer.scales.size(); i += 2) {
+      std::uint16_t bits;
+      std::memcpy(&bits, &layer.scales[i], 2);
+      largest = std::max(largest, std::abs(static_cast<double>(from_bits(bits, layer.shape.activations))));
+    }
+  return mpk::roundings_of(layer.shape).with_scales_up_to(largest);
 }
 
 struct Comparison {
@@ -52,6 +64,7 @@ Comparison compare(const PackedLayer& layer, const Activations& activations, M m
                    const std::vector<std::uint16_t>& out, const GpuReference& exact, bool with_bias) {
   const std::int64_t k_size = layer.shape.k.value, n_size = layer.shape.n.value;
   const Float type = layer.shape.activations;
+  const GemmRoundings roundings = roundings_of(layer);
   Comparison result;
   for (std::int64_t row = 0; row < m.value; ++row) {
     double sum_abs = 0;
@@ -61,7 +74,8 @@ Comparison compare(const PackedLayer& layer, const Activations& activations, M m
       const std::size_t i = at(row * n_size + column);
       const double bias = with_bias ? static_cast<double>(layer.bias_values[at(column)]) : 0.0;
       const double expected = exact.product[i] + bias;
-      const double bound = gemm_error_bound(layer.shape, exact.product[i], exact.magnitude[i], sum_abs, bias);
+      const double bound =
+          gemm_error_bound(roundings, layer.shape.k, exact.product[i], exact.magnitude[i], sum_abs, bias);
       const double actual = static_cast<double>(from_bits(out[i], type)), error = std::abs(actual - expected);
       if (!(error <= bound) && !std::isinf(bound) && !result.first)  // NaN, too
         result.first = Mismatch{row, column, actual, expected, bound};

@@ -211,12 +211,14 @@ inline int recode(int code, int zero) {
   return code >= zero ? code - zero : 15 - code;
 }
 
-/// A float zero point: multiples of 1/2, or anything around the codes.
+/// A float zero point: multiples of 1/2, or anything around the codes, and now and then close to 0.
 template <class Rng>
 std::uint16_t make_float_zero(Rng& rng, Float type, Numbers numbers) {
   std::uniform_int_distribution<int> halves{0, 30};
   std::uniform_real_distribution<float> wild{-2.0f, 17.0f};
-  return to_bits(numbers == Numbers::exact ? 0.5f * static_cast<float>(halves(rng)) : wild(rng), type);
+  const int half = halves(rng);
+  if (numbers == Numbers::exact) return to_bits(0.5f * static_cast<float>(half), type);
+  return to_bits(half == 0 ? std::ldexp(wild(rng), -10) : wild(rng), type);
 }
 
 template <class Rng>

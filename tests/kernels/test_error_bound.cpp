@@ -223,6 +223,15 @@ TEST_CASE("the bound sees what it should", "[kernels]") {
     REQUIRE(bound(Weight::u4_float_zeros, Float::bf16, false, 0.0, 1.0, 1.0) >= 0x1p-8);
     REQUIRE(bound(Weight::u4_float_zeros, Float::bf16, false, 0.0, 1.0, 1.0) < 0x1.1p-8);
   }
+  SECTION("in f16 what decoding leaves out of a zero point counts as much as the scale") {
+    const auto with_scale = [](Float type, double scale) {
+      const GemmRoundings roundings = roundings_of(Weight::u4_float_zeros, type, false);
+      return gemm_error_bound(roundings.with_scales_up_to(scale), K{16}, 0.0, 0.0, 1.0);
+    };
+    REQUIRE(with_scale(Float::f16, 4.0) - with_scale(Float::f16, 0.0) >= 4 * 0x1p-15);
+    REQUIRE(with_scale(Float::f16, 4.0) - with_scale(Float::f16, 0.0) < 4 * 0x1.1p-15);
+    REQUIRE(with_scale(Float::bf16, 4.0) == with_scale(Float::bf16, 0.0));
+  }
   SECTION("tiny weights round to multiples of 2^-24") {
     REQUIRE(bound(Weight::u4b8, Float::f16, true, 0.0, 0.0, 1000.0) >= 1000.0 * 0x1p-25);
     REQUIRE(bound(Weight::u4b8, Float::f16, false, 0.0, 0.0, 1000.0) == 0x1p-25);
