@@ -40,7 +40,7 @@ TEST_CASE("GPU: products stay within the bound, the same bits at every launch", 
   for (const int group_size : group_sizes(kind.weight)) {
     if (group_size > 0 && k % group_size != 0) continue;
     std::mt19937 rng{mpk::test::seed()};
-    const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, k, n), Numbers::wild, true);
+    const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, k, n), Numbers::wilder, true);
     check_layer(rng, layer, {1, 2, 8, 15, 16, 17, 32, 33, 64, 65, 128, 129, 300});
   }
 }
@@ -53,7 +53,7 @@ TEST_CASE("GPU: activations meet the rows of an act_order layer", "[kernels][gpu
   std::mt19937 rng{mpk::test::seed()};
   LayerShape shape = layer_of({weight, activations}, group_size, k, 320);
   shape.act_order = true;
-  check_layer(rng, make_layer(rng, shape, Numbers::wild, true), {1, 17, 130});
+  check_layer(rng, make_layer(rng, shape, Numbers::wilder, true), {1, 17, 130});
 }
 
 TEST_CASE("GPU: more rows than one launch of a small kernel takes", "[kernels][gpu]") {
