@@ -215,11 +215,12 @@ inline int recode(int code, int zero) {
 /// A float zero point: multiples of 1/2, or anything around the codes.
 template <class Rng>
 std::uint16_t make_float_zero(Rng& rng, Float type, Numbers numbers) {
-  std::uniform_int_distribution<int> halves{0, 30};
+  std::uniform_int_distribution<int> halves{0, 30}, chance{0, 7};
   std::uniform_real_distribution<float> wild{-2.0f, 17.0f};
-  const int half = halves(rng);
-  if (numbers == Numbers::exact) return to_bits(0.5f * static_cast<float>(half), type);
-  return to_bits(numbers == Numbers::wilder && half < 4 ? std::ldexp(wild(rng), -10) : wild(rng), type);
+  if (numbers == Numbers::exact) return to_bits(0.5f * static_cast<float>(halves(rng)), type);
+  if (numbers == Numbers::wilder && chance(rng) == 0) return to_bits(std::ldexp(wild(rng), -10), type);
+  for (;;)
+    if (const float zero = wild(rng); std::abs(zero) >= 0x1p-5f) return to_bits(zero, type);
 }
 
 template <class Rng>
