@@ -82,7 +82,8 @@ inline double start(const HopperTile& tile, bool places_left, bool clusters_left
 }
 /// A cluster's blocks send one another their sums, or write them to shared memory and read one another's.
 inline double exchange(const HopperTile& tile, int parts) {
-  return tile.pushes ? 0.08 * tile.m : 0.41 * parts + 0.024 * tile.m;
+  if (!tile.pushes) return 0.41 * parts + 0.024 * tile.m;
+  return tile.m <= 16 ? 0.1 * tile.m : 0.38 * parts + 0.2;
 }
 /// The last of a tile's blocks reads the sums of every other from memory.
 inline double collect(const HopperTile& tile) {

@@ -102,11 +102,12 @@ struct HopperTraits {
   /// Sums that stand side by side: teams of warps leave theirs without waiting for one another.
   static constexpr int kSumSets = kByWarps ? kOwners : 1;
   static_assert(kSumSets * kTileM * kSumRow * 4 <= kRingBytes);
+  /// Few sums go from block to block of a cluster by being pushed, to the same place: all of a tile.
+  static constexpr bool kPush = kTileM <= 32;
+  static constexpr int kPartBytes = kSumSets * kPartRows * kSumRow * 4,
+                       kPushedBytes = kPush ? kTileM * kBlockN * 4 + GpuTraits::kMaxCluster * 16 : 0;
   static constexpr int kSumsAt = kRingBytes;
-  static constexpr int kBarriersAt = kSumsAt + kSumSets * kPartRows * kSumRow * 4;
-  /// Few sums go from block to block of a cluster by being pushed, to the same place.
-  static constexpr bool kPush = kTileM <= 16;
-  static_assert(!kPush || kTileM * kBlockN * 4 + GpuTraits::kMaxCluster * 16 <= kBarriersAt - kSumsAt);
+  static constexpr int kBarriersAt = kSumsAt + (kPartBytes > kPushedBytes ? kPartBytes : kPushedBytes);
   /// A barrier for copies to every stage and one for its readers, one for what is pushed; a flag.
   static constexpr int kFlagAt = kBarriersAt + 2 * kStages * 8, kPushedAt = kFlagAt + 8;
   static constexpr int kSmemBytes = kPushedAt + 8;
