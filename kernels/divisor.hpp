@@ -8,21 +8,20 @@
 
 namespace mpk {
 
-/// An int, at least 1, by which numbers from 0 to 2^31 - 1 are divided without a division: the GPU has no
-/// instruction for one, and takes a tenth of a microsecond. n / d is the upper part of n m, where m is 2^s /
-/// d rounded up and s = 31 + ceil(log2 d): what rounding adds is less than 1 / d (Granlund and Montgomery,
-/// "Division by invariant integers using multiplication", 1994).
+/// An int like others, at least 1, but numbers from 0 to 2^31 - 1 are divided by it without a division: the
+/// GPU has no instruction for one, and takes a tenth of a microsecond. n / d is the upper part of n m, where
+/// m is 2^s / d rounded up and s = 31 + ceil(log2 d): what rounding adds is less than 1 / d (Granlund and
+/// Montgomery, "Division by invariant integers using multiplication", 1994).
 class Divisor {
  public:
   constexpr Divisor() = default;
-  constexpr Divisor(int value)  // NOLINT(google-explicit-constructor): it is a number like others
-      : value_{value} {
+  constexpr Divisor(int value) : value_{value} {
     const int log = std::bit_width(static_cast<unsigned>(value) - 1);
     shift_ = 31 + log;
     const std::uint64_t divisor = static_cast<unsigned>(value);
     multiplier_ = static_cast<std::uint32_t>(((std::uint64_t{1} << shift_) + divisor - 1) / divisor);
   }
-  constexpr MPK_HOST_DEVICE operator int() const { return value_; }  // NOLINT(google-explicit-constructor)
+  constexpr MPK_HOST_DEVICE operator int() const { return value_; }
 
   friend constexpr MPK_HOST_DEVICE int operator/(int n, const Divisor& d) {
     return static_cast<int>(static_cast<std::uint64_t>(static_cast<std::uint32_t>(n)) * d.multiplier_ >>

@@ -70,6 +70,10 @@ inline constexpr float kStep = kFloat == Float::f16 ? 0x1p-9f : 0x1p-6f;
 template <Float kFloat>
 inline constexpr std::uint32_t kFromSmallest = kFloat == Float::f16 ? twice(0x7800) : twice(0x7f00);
 template <Float kFloat>
+__device__ __forceinline__ std::uint32_t in_steps(float value) {
+  return round_to<kFloat>(value * kStep<kFloat>, value * kStep<kFloat>);
+}
+template <Float kFloat>
 __device__ __forceinline__ void decode_u4_steps(std::uint32_t x, std::uint32_t zeros,
                                                 std::uint32_t (&out)[4]) {
   constexpr std::uint32_t kFromSixteen = kFloat == Float::f16 ? twice(0x6800) : twice(0x7d00);
@@ -162,7 +166,7 @@ __device__ __forceinline__ std::uint32_t decode_zeros(std::uint32_t x, int j) {
 template <Float kFloat, bool kSteps = false>
 __device__ __forceinline__ std::uint32_t decode_float_zeros(std::uint32_t pair) {
   if constexpr (kSteps)
-    return mul<kFloat>(pair, round_to<kFloat>(-detail::kStep<kFloat>, -detail::kStep<kFloat>));
+    return mul<kFloat>(pair, detail::in_steps<kFloat>(-1.0f));
   else
     return pair;
 }
@@ -188,10 +192,7 @@ __device__ __forceinline__ void decode(const std::uint32_t* words, int j, std::u
                                        std::uint32_t zeros = 0) {
   if constexpr (kSteps)
     detail::decode_u4_steps<kFloat>(words[j],
-                                    kWeight == Weight::u4b8 ? round_to<kFloat>(-8.0f * detail::kStep<kFloat>,
-                                                                               -8.0f * detail::kStep<kFloat>)
-                                                            : zeros,
-                                    out);
+                                    kWeight == Weight::u4b8 ? detail::in_steps<kFloat>(-8.0f) : zeros, out);
   else if constexpr (kWeight == Weight::u4b8)
     detail::decode_u4_less<kFloat, 8>(words[j], out);
   else if constexpr (kWeight == Weight::u4)
