@@ -1,5 +1,5 @@
 #pragma once
-// One stage of the ring times another, with activations of 16 bits and up to 8 rows of them: every warp for
+// One stage of the ring times another, with activations of 16 bits and 8 or 16 rows of them: every warp for
 // itself, by mma.sync, so that none waits for three others. Weights are the instruction's A, as they are for
 // wgmma, and 8 rows of activations its B. That leaves half of the tensor cores' rate, which is enough:
 // decoding takes longer.
@@ -33,7 +33,8 @@ struct WarpMultiplier16 : StageReader16<T> {
   __device__ __forceinline__ void load_rows(std::uint32_t stage, int step, Rows& rows) const {
     const std::uint32_t at = stage + T::kActivationsAt + step / 4 * T::kPanelBytes + (row_at ^ step % 4 * 32);
 #pragma unroll
-    for (int eight = 0; eight < kEights; ++eight) rows.of[eight] = ldmatrix_x4(at + eight * 8 * 128);
+    for (int eight = 0; eight < kEights; ++eight)
+      rows.of[eight] = ldmatrix_x4(at + eight * (T::kPanelBytes / kEights));
   }
   __device__ __forceinline__ void multiply_step(const Words& words, const Rows& rows, int odd) {
 #pragma unroll
@@ -49,6 +50,20 @@ struct WarpMultiplier16 : StageReader16<T> {
     }
   }
 
+  /// sums += scale * part, for the group that ends with `step`.
+  __device__ __forceinline__ void add_scaled(std::uint32_t stage, int step) {
+    if (sums.grouped())
+      this->load_scales(stage, step);
+    else
+      this->set_unscaled();
+#pragma unroll
+    for (int j = 0; j < T::kFragments; ++j) {
+      const float2 s = to_floats<T::kFloat>(this->scales[j]);
+#pragma unroll
+      for (int i = 0; i < kEights * 4; ++i)
+        sums.acc[j][i] = __fmaf_rn(i / 2 % 2 ? s.y : s.x, part[j][i], sums.acc[j][i]);
+    }
+  }
   /// Words and rows are loaded as long before they are wanted as registers allow.
   template <bool kInGroup>
   __device__ __forceinline__ void multiply_stage(std::uint32_t stage) {
@@ -72,7 +87,7 @@ struct WarpMultiplier16 : StageReader16<T> {
       if constexpr (T::kScaleSums)  // a group ends, or another team goes on
         if (step + 1 == T::kSteps ||
             (!kInGroup && step % 2 == 1 && ((step + 1) & ((1 << sums.group_shift()) - 1)) == 0)) {
-          this->add_scaled(part, stage, step);
+          add_scaled(stage, step);
           set_to_zero(part);
         }
     }

@@ -108,22 +108,6 @@ struct StageReader16 {
       decode<T::kWeight, T::kFloat, T::kInSteps>(words.of, j, out);
     if constexpr (!T::kScaleSums) scale<T::kFloat>(out, scales[j]);
   }
-  /// sums += scale * part, for the group that ends with `step`.
-  template <int kValues>
-  __device__ __forceinline__ void add_scaled(const float (&part)[T::kFragments][kValues], std::uint32_t stage,
-                                             int step) {
-    if (sums.grouped())
-      load_scales(stage, step);
-    else
-      set_unscaled();
-#pragma unroll
-    for (int j = 0; j < T::kFragments; ++j) {
-      const float2 s = to_floats<T::kFloat>(scales[j]);
-#pragma unroll
-      for (int i = 0; i < kValues; ++i)
-        sums.acc[j][i] = __fmaf_rn(i / 2 % 2 ? s.y : s.x, part[j][i], sums.acc[j][i]);
-    }
-  }
 
   /// One scale per column comes last; what is summed until then keeps inside a float's range.
   __device__ __forceinline__ void set_unscaled() {
