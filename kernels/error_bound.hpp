@@ -19,8 +19,8 @@
 //    zero point: 2^-15 more at most, in units of the scale. (In bf16 to steps of 2^-6: nothing is lost.)
 //    One scale per column: exact and S' = S, or off by u S with float zero points; the sums are then in units
 //    of |scale|, which changes no relative error.
-//    nvfp4: exact, by its values: 2 times 4 significant bits, all of 2^-17 .. 21 in f16 and, with scales of
-//    2^-6 or 0, of 2^0 .. 2^19 in bf16. In units of the global scale.
+//    nvfp4: exact, by its values: 2 times 4 significant bits, all of 2^-17 .. 21 in f16 and of 2^-114 ..
+//    2^-92 in bf16. In units of the global scale.
 //    mxfp4: products are made 2^-63 too small, where bf16 has multiples of 2^-133: exact for scales from
 //    2^-69 to 2^64; off by at most 2^-71 below, and the scale byte 0, which means 2^-127, decodes to 0: 2^-70
 //    A.
@@ -39,8 +39,9 @@
 //    cut) of S' in all.
 //    In f16 nothing underflows: every addend is a multiple of 2^-57. In bf16 each of the K products, n cuts
 //    and K additions may lose what is smaller than the smallest normal float32, in units of 1 or 2^-6: (n + 2
-//    K) 2^-120; with FP4 weights, whose sums are 2^63 too small (nvfp4: 2^56, in units of a global scale of
-//    at most 2^7), (n + 2 K) 2^-63.
+//    K) 2^-120; with mxfp4, whose sums are 2^63 too small, (n + 2 K) 2^-63. nvfp4's are 2^104 too small, in
+//    units of a global scale of at most 2^7, and subnormal sums have to be kept, down to 2^-149 (a GPU test
+//    sees to that): (n + 2 K) 2^-38.
 //
 // 3. Activations of 8 bits, with the scale r of their row: P = r sum a8 * w, S and A likewise
 //    Weights are exact in the 8-bit type; what e8m0 scales, 16-bit scales and r multiply are sums.
@@ -103,7 +104,9 @@ constexpr GemmRoundings roundings_of(Weight weight, Float activations, bool grou
       .weights = grouped && !is_fp4(weight),
       .lost_difference = weight == Weight::u4_float_zeros && activations == Float::f16 ? 0x1p-15 : 0.0,
       .lost_weight = weight == Weight::mxfp4 ? 0x1p-70 : 0.0,
-      .lost_sum = is_fp4(weight) ? 0x1p-63 : 0x1p-120,
+      .lost_sum = weight == Weight::nvfp4   ? 0x1p-38
+                  : weight == Weight::mxfp4 ? 0x1p-63
+                                            : 0x1p-120,
       .products = (grouped ? 0 : 1) + (weight == Weight::nvfp4 || weight == Weight::u4_float_zeros ? 2 : 0),
   };
 }

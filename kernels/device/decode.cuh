@@ -110,29 +110,28 @@ __device__ __forceinline__ void decode_e4m3(std::uint32_t x, std::uint32_t& k, s
   k8 = stretch<0x7f007f00, kShift>(x);
   k = stretch<0x7f007f00, kShift>(x << 8);
 }
-/// Leaves out 2^14 in f16, 2^126 in bf16.
+/// Leaves out 2^14 in f16, 2^126 in bf16. Two codes at a time: their signs stay, their magnitudes move down
+/// to where they lie as far behind as in the float. What else then stands around is masked off last.
 template <Float kFloat>
 __device__ __forceinline__ void decode_e2m1(std::uint32_t x, std::uint32_t (&out)[4]) {
   if constexpr (kFloat == Float::f16) {
-    // Sign, exponent and mantissa end in the upper byte of a half: four codes become bytes together.
-    const std::uint32_t odd = and_or<0x80808080>(x, x >> 3 & 0x0e0e0e0e);
-    const std::uint32_t even = and_or<0x80808080>(x << 4, x << 1 & 0x0e0e0e0e);
-    out[0] = __byte_perm(even, 0, 0x2404), out[1] = even & 0xff00ff00;
-    out[2] = __byte_perm(odd, 0, 0x2404), out[3] = odd & 0xff00ff00;
+    constexpr std::uint32_t kSigns = 0x80808080, kFloats = 0x8e008e00;
+    const std::uint32_t odd = select<kSigns>(x, x >> 3), even = select<kSigns>(x << 4, x << 1);
+    out[0] = even << 8 & kFloats, out[1] = even & kFloats;
+    out[2] = odd << 8 & kFloats, out[3] = odd & kFloats;
   } else {
-    // Signs and magnitudes of two codes are brought six bits apart together, as a bf16 has them.
-    const std::uint32_t high = and_or<0x88008800>(x, x >> 6 & 0x01dc01dc);
-    const std::uint32_t low = and_or<0x00770077>(x, (x & 0x00880088) << 6);
-    out[0] = low << 6 & 0x81c081c0, out[2] = low << 2 & 0x81c081c0;
-    out[1] = high << 4 & 0x81c081c0, out[3] = high & 0x81c081c0;
+    constexpr std::uint32_t kFloats = 0x81c081c0;
+    const std::uint32_t high = select<0x88008800>(x, x >> 6), low = select<0x22002200>(x << 6, x);
+    out[0] = low << 6 & kFloats, out[2] = low << 2 & kFloats;
+    out[1] = high << 4 & kFloats, out[3] = high & kFloats;
   }
 }
 
 }  // namespace detail
 
 /// Four scale bytes to the 16-bit floats of columns (0, 1) and (2, 3): the order they are stored in brings
-/// each pair into two halves of the word. In bf16 2^63 too large: products with weights that lack 2^126 then
-/// lie in the middle of its range.
+/// each pair into two halves of the word. In bf16 too large, nvfp4 by 2^15 and mxfp4 by 2^63, so that
+/// products with weights that lack 2^126 lie inside its range.
 template <Weight kWeight, Float kFloat>
 __device__ __forceinline__ void decode_scales(std::uint32_t x, std::uint32_t& low, std::uint32_t& high) {
   if constexpr (kWeight == Weight::mxfp4 || kFloat == Float::f16) {
@@ -140,10 +139,9 @@ __device__ __forceinline__ void decode_scales(std::uint32_t x, std::uint32_t& lo
     high = x >> 1 & 0x7f807f80;  // exponent, or exponent and mantissa, of the float
   } else {
     low = x << 4 & 0x0ff00ff0, high = x >> 4 & 0x0ff00ff0;  // the same, but for a factor of 2^112
-    low = mul<kFloat>(low, detail::twice(0x7780)), high = mul<kFloat>(high, detail::twice(0x7780));
   }
   if constexpr (kFloat == Float::bf16) {
-    constexpr std::uint32_t kLift = detail::twice(0x5f00);  // 2^63
+    constexpr std::uint32_t kLift = detail::twice(kWeight == Weight::nvfp4 ? 0x7f00 : 0x5f00);  // 2^127, 2^63
     low = mul<kFloat>(low, kLift), high = mul<kFloat>(high, kLift);
   }
 }
@@ -180,7 +178,7 @@ inline constexpr float kUnscaled = kWeight == Weight::e4m3&& kFloat == Float::bf
 template <Weight kWeight, Float kFloat, bool kSteps = false>
 inline constexpr float kLeftOut = kSteps                     ? 1.0f / detail::kStep<kFloat>
                                   : kFloat == Float::f16     ? 1.0f
-                                  : kWeight == Weight::nvfp4 ? 0x1p-63f
+                                  : kWeight == Weight::nvfp4 ? 0x1p-15f
                                   : kWeight == Weight::mxfp4 ? 0x1p63f
                                                              : 1.0f;
 

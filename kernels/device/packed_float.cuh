@@ -77,11 +77,17 @@ __device__ __forceinline__ std::uint32_t broadcast(std::uint32_t x) {
     asm("{ .reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {high, high}; }" : "=r"(out) : "r"(x));
   return out;
 }
-/// (x & kMask) | bits and (x & kMask) ^ bits, in one instruction.
+/// (x & kMask) | bits, (x & kMask) ^ bits, (x & kMask) | (y & ~kMask): each one instruction.
 template <std::uint32_t kMask>
 __device__ __forceinline__ std::uint32_t and_or(std::uint32_t x, std::uint32_t bits) {
   std::uint32_t out;
   asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(out) : "r"(x), "n"(kMask), "r"(bits));
+  return out;
+}
+template <std::uint32_t kMask>
+__device__ __forceinline__ std::uint32_t select(std::uint32_t x, std::uint32_t y) {
+  std::uint32_t out;
+  asm("lop3.b32 %0, %1, %2, %3, 0xE4;" : "=r"(out) : "r"(x), "r"(y), "n"(kMask));
   return out;
 }
 template <std::uint32_t kMask>
