@@ -20,17 +20,18 @@ constexpr auto variants_of() {
     return std::array{
         HopperVariant::of<HopperTraits<kWeight, kFloat, 8, 64, 4, Share::stages_by_warps, 2, 2, 1>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 64, 4, Share::stages_by_warps, 2, 2, 1>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 3, 1, 2>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 2, 1, 2>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 64, 6, Share::stages, 2, 1, 2>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 128, 64, 5, Share::fragments, 4, 1, 2>>()};
   else
     return std::array{
         HopperVariant::of<HopperTraits<kWeight, kFloat, 8, 128, 4, Share::stages_by_warps, 2, 2, 1>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 128, 4,
-                                       is_fp4(kWeight) ? Share::stages : Share::stages_by_warps, 2, 2, 2>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 32, 128, 6, Share::stages, 3, 1, 2>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 128, zero_bits(kWeight) == 0 ? 6 : 4,
-                                       Share::stages, 2, 1, 2>>(),
+                                       is_fp4(kWeight) ? Share::stages : Share::stages_by_warps, 2, 2, 1>>(),
+        HopperVariant::of<
+            HopperTraits<kWeight, kFloat, 32, 128, 6, Share::stages, is_fp4(kWeight) ? 3 : 2, 1, 2>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 128, zero_bits(kWeight) == 0 ? 6 : 5,
+                                       Share::fragments, 4, 1, 2>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
 }
 constexpr auto kVariants16 =

@@ -1,6 +1,6 @@
 #pragma once
 // One stage of the ring times another, with activations of 16 bits, by wgmma: weights are decoded to that
-// type, and scaled.
+// type; scales are applied to them or to the sums of a group.
 
 #include <cstdint>
 
@@ -14,16 +14,18 @@ struct WgmmaMultiplier16 : StageReader16<T> {
   using Reader = StageReader16<T>;
   using Reader::sums, Reader::words_at;
   using typename Reader::Words;
-  static_assert(!T::kScaleSums);
+  /// With scales on sums: those of the group at hand, unscaled; sums.acc then holds what is finished.
+  float part[T::kFragments][HopperSums<T>::kValues];
 
   __device__ __forceinline__ explicit WgmmaMultiplier16(HopperSums<T>& s) : Reader{s} {}
 
-  /// Stage of the ring -> sums. `pending`: the stage read before, whose products may still be under way.
-  __device__ __forceinline__ void multiply(int slot, int& pending) {
-    const std::uint32_t stage = sums.memory.stage(slot);
+  /// `pending`: the stage read before, whose products may still be under way.
+  template <bool kInGroup>
+  __device__ __forceinline__ void multiply_stage(std::uint32_t stage, int& pending) {
     const std::uint64_t tile = wgmma_tile(stage + T::kActivationsAt);
     std::uint32_t a[T::kBuffers][T::kFragments][4];
     Words words[T::kWordBuffers];
+    bool part_empty = true;
     if constexpr (T::kWordBuffers == 2) this->load_words(stage + words_at, words[0]);
 #pragma unroll
     for (int step = 0; step < T::kSteps; ++step) {
@@ -31,7 +33,7 @@ struct WgmmaMultiplier16 : StageReader16<T> {
         this->load_words(stage + words_at + step * T::kBoxRowBytes, words[0]);
       else if (step + 1 < T::kSteps)
         this->load_words(stage + words_at + (step + 1) * T::kBoxRowBytes, words[(step + 1) % 2]);
-      this->begin_step(stage, step);
+      this->template begin_step<kInGroup>(stage, step);
       auto& fragments = a[step % T::kBuffers];
 #pragma unroll
       for (int j = 0; j < T::kFragments; ++j)
@@ -39,12 +41,37 @@ struct WgmmaMultiplier16 : StageReader16<T> {
       wgmma_fence();
       const std::uint64_t b = tile + T::step_offset(step);
 #pragma unroll
-      for (int j = 0; j < T::kFragments; ++j) wgmma<T::kFloat, T::kTileM>(sums.acc[j], fragments[j], b, true);
+      for (int j = 0; j < T::kFragments; ++j)
+        wgmma<T::kFloat, T::kTileM>(T::kScaleSums ? part[j] : sums.acc[j], fragments[j], b,
+                                    !T::kScaleSums || !part_empty);
       wgmma_commit();
-      wgmma_wait<T::kBuffers - 1>();
+      part_empty = false;
+      if (T::kScaleSums && this->template ends_group<kInGroup>(step)) {
+        this->load_scales_of_sums(stage, step);
+        wgmma_wait<0>();
+#pragma unroll
+        for (int j = 0; j < T::kFragments; ++j) {
+#pragma unroll
+          for (float& value : part[j]) wgmma_pin(value);
+          this->add_scaled(j, part[j]);
+        }
+        part_empty = true;
+      } else {
+        wgmma_wait<T::kBuffers - 1>();
+      }
       if (step == 0) sums.memory.release(pending, sums.lane);
     }
+  }
+
+  /// Stage of the ring -> sums.
+  __device__ __forceinline__ void multiply(int slot, int& pending) {
+    const std::uint32_t stage = sums.memory.stage(slot);
+    if (T::kScaleSums && this->stage_in_group())
+      multiply_stage<true>(stage, pending);
+    else
+      multiply_stage<false>(stage, pending);
     pending = slot;
+    if constexpr (T::kScaleSums) sums.memory.release(pending, sums.lane);  // nothing of it is under way
   }
   __device__ __forceinline__ void end_tile() const {
     wgmma_wait<0>();

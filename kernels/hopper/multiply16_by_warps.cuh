@@ -50,20 +50,6 @@ struct WarpMultiplier16 : StageReader16<T> {
     }
   }
 
-  /// sums += scale * part, for the group that ends with `step`.
-  __device__ __forceinline__ void add_scaled(std::uint32_t stage, int step) {
-    if (sums.grouped())
-      this->load_scales(stage, step);
-    else
-      this->set_unscaled();
-#pragma unroll
-    for (int j = 0; j < T::kFragments; ++j) {
-      const float2 s = to_floats<T::kFloat>(this->scales[j]);
-#pragma unroll
-      for (int i = 0; i < kEights * 4; ++i)
-        sums.acc[j][i] = __fmaf_rn(i / 2 % 2 ? s.y : s.x, part[j][i], sums.acc[j][i]);
-    }
-  }
   /// Words and rows are loaded as long before they are wanted as registers allow.
   template <bool kInGroup>
   __device__ __forceinline__ void multiply_stage(std::uint32_t stage) {
@@ -84,10 +70,11 @@ struct WarpMultiplier16 : StageReader16<T> {
         load_rows(stage, 2 * pair, rows[pair % (kPairsAhead + 1)]);
       this->template begin_step<kInGroup>(stage, step);
       multiply_step(words[step % (kAhead + 1)], rows[step / 2 % (kPairsAhead + 1)], step % 2);
-      if constexpr (T::kScaleSums)  // a group ends, or another team goes on
-        if (step + 1 == T::kSteps ||
-            (!kInGroup && step % 2 == 1 && ((step + 1) & ((1 << sums.group_shift()) - 1)) == 0)) {
-          add_scaled(stage, step);
+      if constexpr (T::kScaleSums)
+        if (this->template ends_group<kInGroup>(step)) {
+          this->load_scales_of_sums(stage, step);
+#pragma unroll
+          for (int j = 0; j < T::kFragments; ++j) this->add_scaled(j, part[j]);
           set_to_zero(part);
         }
     }

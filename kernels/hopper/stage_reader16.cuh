@@ -115,6 +115,26 @@ struct StageReader16 {
     for (std::uint32_t& s : scales)
       s = round_to<T::kFloat>(kUnscaled<T::kWeight, T::kFloat>, kUnscaled<T::kWeight, T::kFloat>);
   }
+  /// Where sums are scaled: a group ends with `step`, or another team goes on.
+  template <bool kInGroup>
+  __device__ __forceinline__ bool ends_group(int step) const {
+    if (step + 1 == T::kSteps) return true;
+    return !kInGroup && step % 2 == 1 && ((step + 1) & ((1 << sums.group_shift()) - 1)) == 0;
+  }
+  __device__ __forceinline__ void load_scales_of_sums(std::uint32_t stage, int step) {
+    if (sums.grouped())
+      load_scales(stage, step);
+    else
+      set_unscaled();
+  }
+  /// sums += scale * part, of fragment j.
+  __device__ __forceinline__ void add_scaled(int j, const float (&part)[HopperSums<T>::kValues]) {
+    const float2 s = to_floats<T::kFloat>(scales[j]);
+#pragma unroll
+    for (int i = 0; i < HopperSums<T>::kValues; ++i)
+      sums.acc[j][i] = __fmaf_rn(i / 2 % 2 ? s.y : s.x, part[i], sums.acc[j][i]);
+  }
+
   __device__ __forceinline__ void begin_tile() {
     set_to_zero(sums.acc);
     if constexpr (!T::kScaleSums)

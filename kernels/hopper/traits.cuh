@@ -15,9 +15,9 @@ enum class Share { stages_by_warps, stages, fragments };
 
 /// A block holds kTileM activation rows and 256 columns; four warps each decode one 64-column tile. Two
 /// blocks fit a multiprocessor where kBlocksPerSm says so: the second is either of the same launch, or of the
-/// next, whose weights are then under way before this one has ended. Where warps multiply, up to 16 rows,
-/// decoding is what takes time: scales are applied to the sums of a group and not to weights; where
-/// activations have one byte, always. A step is 32 bytes of a row of activations.
+/// next, whose weights are then under way before this one has ended. With few rows decoding is what takes
+/// time and power: scales are applied to the sums of a group and not to weights; where activations have one
+/// byte, always. A step is 32 bytes of a row of activations.
 template <Weight kWeight_, Float kFloat_, int kTileM_, int kTileK_, int kStages_, Share kShare_,
           int kWarpgroups_, int kBlocksPerSm_, int kBuffers_, int kActivationBytes_ = 2>
 struct HopperTraits {
@@ -36,10 +36,11 @@ struct HopperTraits {
       (kLaunchRegisters * kThreads - kCopierRegisters * 128) / kConsumers / 8 * 8;
 
   static constexpr bool kShareStages = kShare_ != Share::fragments;
-  /// Not where groups are short, nor where an unscaled sum would leave the range of a float.
+  /// Where that takes fewer operations: not where groups are short, nor where more sums than weights would be
+  /// scaled, nor where an unscaled sum would leave the range of a float.
   static constexpr bool kScaleSums =
-      kActivationBytes == 1 ||
-      (kByWarps && !is_fp4(kWeight) && !(kWeight == Weight::e4m3 && kFloat == Float::bf16));
+      kActivationBytes == 1 || (kTileM <= (kBits == 4 ? 32 : 16) && !is_fp4(kWeight) &&
+                                !(kWeight == Weight::e4m3 && kFloat == Float::bf16));
   static constexpr bool kInSteps =  ///< what decode() gives
       kActivationBytes == 2 && kScaleSums && mpk::kInSteps<kWeight, kFloat>;
   static constexpr int kZeroBits = zero_bits(kWeight);
