@@ -28,22 +28,21 @@ struct HopperChoice {
 
 namespace model {
 
-inline constexpr double kBytesPerMicrosecond = 4.0e6;  ///< of device memory
-inline constexpr double kStart = 1.4;
+inline constexpr double kBytesPerMicrosecond = 4.2e6;  ///< of device memory
+inline constexpr double kStart = 0.8;
 /// Later, where the next launch's blocks find no place to fill their rings in while this one's are at work.
-inline constexpr double kNoPlaceLeft = 1.9;
+inline constexpr double kNoPlaceLeft = 4.9;
 
 /// HopperTile::decode.
 constexpr double decode(Weight weight, Float activations) {
   switch (weight) {
     case Weight::u4:
-      return 1.05;
     case Weight::u4_float_zeros:
-      return 1.07;
+      return 0.97;
     case Weight::nvfp4:
-      return activations == Float::f16 ? 1.4 : 1.5;
+      return activations == Float::f16 ? 1.27 : 1.39;
     case Weight::mxfp4:
-      return 1.4;
+      return 1.24;
     case Weight::u8b128:
     case Weight::e4m3:
       return 2.0;
@@ -58,11 +57,11 @@ inline double stage_of_128(const HopperTile& tile, bool two) {
   struct Row {
     double alone, beside_another, of_decoding;
   };
-  const Row row = tile.m <= 8    ? Row{0.60, 0.80, 0.7}
-                  : tile.m <= 16 ? Row{0.57, 0.77, 1.0}
-                  : tile.m <= 32 ? Row{0.70, 0.70, 0.5}
-                  : tile.m <= 64 ? Row{0.98, 0.98, 0.0}
-                                 : Row{1.40, 1.40, 0.0};
+  const Row row = tile.m <= 8    ? Row{0.54, 0.84, 0.74}
+                  : tile.m <= 16 ? Row{0.62, 0.98, 0.83}
+                  : tile.m <= 32 ? Row{0.63, 0.63, 0.59}
+                  : tile.m <= 64 ? Row{0.98, 0.98, 0.32}
+                                 : Row{1.48, 1.48, 0.0};
   return (two ? row.beside_another : row.alone) * (1.0 + row.of_decoding * (tile.decode - 1.0)) * tile.n /
          256;
 }
@@ -82,18 +81,18 @@ inline double start(const HopperTile& tile, bool places_left, bool clusters_left
 }
 /// A cluster's blocks send one another their sums, or write them to shared memory and read one another's.
 inline double exchange(const HopperTile& tile, int parts) {
-  if (!tile.pushes) return 0.41 * parts + 0.024 * tile.m;
-  return tile.m <= 16 ? 0.1 * tile.m : 0.38 * parts + 0.2;
+  if (!tile.pushes) return 0.78 * parts + 0.006 * tile.m;
+  return tile.m <= 16 ? 0.093 * tile.m : 0.66 * parts;
 }
 /// The last of a tile's blocks reads the sums of every other from memory.
 inline double collect(const HopperTile& tile) {
-  return 0.27 + 0.038 * tile.m;
+  return 0.59 + 0.026 * tile.m;
 }
 /// Stripes begin all over K, and blocks that read the same weights, or tiles' neighbours in memory, meet less
 /// in the cache; the more so behind whole tiles, as blocks have then come apart.
 inline double scattered(bool shared_weights, bool behind_tiles) {
-  if (shared_weights) return behind_tiles ? 1.2 : 1.04;
-  return behind_tiles ? 1.35 : 1.12;
+  if (shared_weights) return behind_tiles ? 2.4 : 1.025;
+  return behind_tiles ? 1.24 : 1.05;
 }
 
 }  // namespace model
