@@ -93,26 +93,28 @@ void print(const BenchReport& report, const Comparison& comparison, const Output
         shape.group_size ? shape.group_size->value : -1, shape.k.value, shape.n.value,
         human_bytes(layer.bytes), layer.floor_us, static_cast<double>(layer.bytes) / layer.floor_us * 1e-6));
     const int width = comparison.times.empty() ? 0 : 44;
-    out.line(fmt::format("{:>6} {:>9} {:>9} {:>7} {:>7} {:>8} {:>9}  {:<20} {:<{}}{}", "M", "us", "launched",
-                         "TB/s", "floor", "TFLOP/s", "cuBLAS", "bound by", width > 0 ? "to the best" : "",
-                         width, "kernel"));
+    out.line(fmt::format("{:>6} {:>9} {:>9} {:>7} {:>7} {:>8} {:>6} {:>9}  {:<20} {:<{}}{}", "M", "us",
+                         "launched", "TB/s", "floor", "TFLOP/s", "GHz", "cuBLAS", "bound by",
+                         width > 0 ? "to the best" : "", width, "kernel"));
     for (const BenchPoint& point : layer.points) {
       const Rates r = rates(layer, point);
       const BenchLimit limit = limit_of(report, layer, point);
       const ComparisonTime* best = best_time(comparison, shape, point.m);
-      out.line(fmt::format("{:>6} {:>9.2f} {:>9.2f} {:>7.2f} {:>6.0f}% {:>8.1f} {:>9}  {:<20} {:<{}}{}",
-                           point.m.value, point.graph_us, point.launch_us, r.terabytes_per_second,
-                           100 * r.of_floor, r.tflops,
-                           point.cublas_us ? fmt::format("{:.2f}", *point.cublas_us) : "-",
-                           fmt::format("{} ({:.0f}%)", limit.name, 100 * limit.us / point.graph_us),
-                           best != nullptr ? difference_text(point, *best) : "", width, point.kernel));
+      out.line(fmt::format(
+          "{:>6} {:>9.2f} {:>9.2f} {:>7.2f} {:>6.0f}% {:>8.1f} {:>6.2f} {:>9}  {:<20} {:<{}}{}",
+          point.m.value, point.graph_us, point.launch_us, r.terabytes_per_second, 100 * r.of_floor, r.tflops,
+          point.megahertz * 1e-3, point.cublas_us ? fmt::format("{:.2f}", *point.cublas_us) : "-",
+          fmt::format("{} ({:.0f}%)", limit.name, 100 * limit.us / point.graph_us),
+          best != nullptr ? difference_text(point, *best) : "", width, point.kernel));
     }
   }
   out.line();
   out.line(
       "us: one of many launches in a CUDA graph, weights cold; launched: one after the other from the host. "
       "floor: time to "
-      "read the weights alone, of the time taken. bound by: the largest lower bound, and how close to it.");
+      "read the weights alone, of the time taken. GHz: of the multiprocessors meanwhile; less than they "
+      "could "
+      "where power limits them. bound by: the largest lower bound, and how close to it.");
   print_summary(report, comparison, out);
 }
 
@@ -142,6 +144,7 @@ nlohmann::ordered_json to_json(const BenchReport& report, const Comparison& comp
                                  {"terabytes_per_second", r.terabytes_per_second},
                                  {"of_floor", r.of_floor},
                                  {"tflops", r.tflops},
+                                 {"megahertz", point.megahertz},
                                  {"relative_error", point.error},
                                  {"bound_by", limit.name},
                                  {"bound_us", limit.us},

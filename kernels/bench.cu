@@ -1,6 +1,9 @@
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
+#include <thread>
+#include <utility>
 
 #include <cuda_fp8.h>
 
@@ -19,15 +22,63 @@ constexpr int kRounds = 7;
 /// What is timed runs this long before: clocks fall while the host prepares it, and come back only under work
 /// of its own kind.
 constexpr double kWarmUpMilliseconds = 30;
+/// Before that the GPU rests: where power limits its clocks, they remember what ran before for longer than it
+/// takes to time something.
+constexpr std::chrono::milliseconds kRest{50};
 
 double median(std::vector<double> values) {
   std::ranges::sort(values);
   return values[values.size() / 2];
 }
 
-/// Median time of one of `launches` calls that `run` makes together, once it has warmed up.
+/// The clock of every multiprocessor, and the time, in nanoseconds.
+__global__ void read_clocks(ulonglong2* of_sm) {
+  std::uint32_t sm;
+  unsigned long long now;
+  asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  of_sm[sm] = {static_cast<unsigned long long>(clock64()), now};
+}
+/// Two readings, between which something runs.
+class Clocks {
+ public:
+  Clocks() : begin_{num_multiprocessors()}, end_{num_multiprocessors()} {}
+  void begin(const Stream& stream) { read(begin_, stream); }
+  void end(const Stream& stream) { read(end_, stream); }
+  /// Median over the multiprocessors.
+  double megahertz(const Stream& stream) const {
+    const std::vector<ulonglong2> from = begin_.to_host(stream), to = end_.to_host(stream);
+    std::vector<double> rates;
+    for (std::size_t i = 0; i < from.size(); ++i)
+      if (to[i].y > from[i].y)
+        rates.push_back(static_cast<double>(to[i].x - from[i].x) * 1e3 /
+                        static_cast<double>(to[i].y - from[i].y));
+    return rates.empty() ? 0 : median(std::move(rates));
+  }
+
+ private:
+  static std::size_t num_multiprocessors() {
+    int device = 0, count = 0;
+    MPK_CUDA(cudaGetDevice(&device));
+    MPK_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+    return static_cast<std::size_t>(count);
+  }
+  static void read(DeviceBuffer<ulonglong2>& of_sm, const Stream& stream) {
+    of_sm.fill_bytes(0, stream);
+    read_clocks<<<16 * static_cast<unsigned>(of_sm.size()), 1, 0, stream.get()>>>(of_sm.data());
+    MPK_CUDA(cudaGetLastError());
+  }
+  DeviceBuffer<ulonglong2> begin_, end_;
+};
+
+struct Timing {
+  double us;         ///< median
+  double megahertz;  ///< of the multiprocessors meanwhile
+};
+/// One of `launches` calls that `run` makes together, once it has warmed up.
 template <class Run>
-double median_time(const Stream& stream, int launches, Run&& run) {
+Timing median_time(const Stream& stream, int launches, Run&& run) {
+  std::this_thread::sleep_for(kRest);
   const auto milliseconds = [&] {
     Event begin, end;
     begin.record(stream);
@@ -36,26 +87,30 @@ double median_time(const Stream& stream, int launches, Run&& run) {
     return static_cast<double>(end.milliseconds_since(begin));
   };
   for (double spent = 0; spent < kWarmUpMilliseconds;) spent += milliseconds();
+  Clocks clocks;
   std::vector<double> rounds;
+  clocks.begin(stream);
   for (int round = 0; round < kRounds; ++round) rounds.push_back(milliseconds() * 1e3 / launches);
-  return median(rounds);
+  clocks.end(stream);
+  return {median(std::move(rounds)), clocks.megahertz(stream)};
 }
 /// Replayed as a graph: the host's share stays out.
 template <class Launch>
-double in_graph(const Stream& stream, int launches, Launch&& launch) {
+Timing in_graph(const Stream& stream, int launches, Launch&& launch) {
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t replay = nullptr;
   MPK_CUDA(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
   for (int i = 0; i < launches; ++i) launch(i);
   MPK_CUDA(cudaStreamEndCapture(stream.get(), &graph));
   MPK_CUDA(cudaGraphInstantiate(&replay, graph, 0));
-  const double us = median_time(stream, launches, [&] { MPK_CUDA(cudaGraphLaunch(replay, stream.get())); });
+  const Timing timing =
+      median_time(stream, launches, [&] { MPK_CUDA(cudaGraphLaunch(replay, stream.get())); });
   MPK_CUDA(cudaGraphExecDestroy(replay));
   MPK_CUDA(cudaGraphDestroy(graph));
-  return us;
+  return timing;
 }
 template <class Launch>
-double by_launches(const Stream& stream, int launches, Launch&& launch) {
+Timing by_launches(const Stream& stream, int launches, Launch&& launch) {
   return median_time(stream, launches, [&] {
     for (int i = 0; i < launches; ++i) launch(i);
   });
@@ -243,12 +298,12 @@ double read_floor(const Weights& weights, const Stream& stream, int sms) {
   DeviceBuffer<std::uint32_t> sink{1};
   double best = 0;
   for (const int per_sm : {1, 2, 3, 4}) {
-    const double us = in_graph(stream, 2 * weights.copies, [&](int i) {
+    const Timing timing = in_graph(stream, 2 * weights.copies, [&](int i) {
       const auto* from = reinterpret_cast<const uint4*>(
           weights.words.data() + static_cast<std::size_t>(i % weights.copies) * weights.num_words);
       read_kernel<<<per_sm * sms, 512, 0, stream.get()>>>(from, weights.num_words / 4, sink.data());
     });
-    if (best == 0 || us < best) best = us;
+    if (best == 0 || timing.us < best) best = timing.us;
   }
   // The words are nearly all of it; scales and zero points are added at the same rate.
   return best * static_cast<double>(weights.bytes()) / static_cast<double>(weights.num_words * 4);
@@ -286,7 +341,7 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
   BenchReport report;
   report.gpu = gpu_status().name;
   report.num_sms = gpu.num_sms;
-  report.empty_us = in_graph(stream, 200, [&](int) { empty_kernel<<<1, 32, 0, stream.get()>>>(); });
+  report.empty_us = in_graph(stream, 200, [&](int) { empty_kernel<<<1, 32, 0, stream.get()>>>(); }).us;
 
   std::optional<Blas> cublas;
   report.cublas = "not asked for";
@@ -302,9 +357,10 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
     DeviceBuffer<std::uint16_t> a{static_cast<std::size_t>(side * side)}, b{a.size()}, c{a.size()};
     fill_floats<Float::f16><<<kBlocks, kThreads, 0, stream.get()>>>(a.data(), a.size(), 0.25f, false, 5);
     fill_floats<Float::f16><<<kBlocks, kThreads, 0, stream.get()>>>(b.data(), b.size(), 0.01f, false, 6);
-    const double us = in_graph(stream, 4, [&](int) {
-      multiply_by_cublas(*cublas, Float::f16, M{side}, K{side}, N{side}, a.data(), b.data(), c.data());
-    });
+    const double us =
+        in_graph(stream, 4, [&](int) {
+          multiply_by_cublas(*cublas, Float::f16, M{side}, K{side}, N{side}, a.data(), b.data(), c.data());
+        }).us;
     report.peak_tflops = 2.0 * static_cast<double>(side * side * side) / us * 1e-6;
   }
 
@@ -357,7 +413,7 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
       };
       out.fill_bytes(0xff, stream);
       launch(0);
-      BenchPoint point{m, describe(plan), 0, 0, 0, plan.expected_us, {}};
+      BenchPoint point{.m = m, .kernel = describe(plan), .expected_us = plan.expected_us};
       point.error = check(layer, m, activations, row_scales.data(), decoded.data(), out, stream);
       // A few roundings of the output, and what FP8 sums of 14 bits may lose.
       const double tolerance = (layer.activations == Float::f16 ? 2e-3 : 1.6e-2) +
@@ -369,13 +425,15 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
       // Enough launches to rotate through all copies, few enough where one takes long.
       const bool long_one = static_cast<double>(m.value) * static_cast<double>(k * n) > 2e11;
       const int launches = long_one ? 4 : std::max(16, 2 * weights.copies);
-      point.graph_us = in_graph(stream, launches, launch);
-      point.launch_us = by_launches(stream, launches, launch);
+      const Timing timing = in_graph(stream, launches, launch);
+      point.graph_us = timing.us, point.megahertz = timing.megahertz;
+      point.launch_us = by_launches(stream, launches, launch).us;
       if (cublas)
-        point.cublas_us = in_graph(stream, long_one ? 4 : 16, [&](int i) {
-          multiply_by_cublas(*cublas, layer.activations, m, layer.k, layer.n, a.data(),
-                             decoded.data() + static_cast<std::size_t>(i % dense) * k * n, out.data());
-        });
+        point.cublas_us =
+            in_graph(stream, long_one ? 4 : 16, [&](int i) {
+              multiply_by_cublas(*cublas, layer.activations, m, layer.k, layer.n, a.data(),
+                                 decoded.data() + static_cast<std::size_t>(i % dense) * k * n, out.data());
+            }).us;
       measured.points.push_back(std::move(point));
     }
   }

@@ -1,7 +1,8 @@
 #pragma once
 // How fast, beside what the GPU can do: a kernel that only reads the same bytes, an empty kernel, and cuBLAS
 // on 16-bit weights, all measured in the same run. Weights rotate through more memory than the L2 cache
-// holds, so every launch reads them from device memory, as in a model. Outputs are checked before anything is
+// holds, so every launch reads them from device memory, as in a model. The GPU rests before everything that
+// is timed, so that times do not depend on what was timed before. Outputs are checked before anything is
 // timed. Plain C++; throws Error{device} without a GPU.
 
 #include <cstdint>
@@ -28,8 +29,10 @@ struct BenchPoint {
   double error = 0;        ///< ||out - exact|| / ||exact|| over the rows that were checked
   double graph_us = 0;     ///< one of many launches in a graph
   double launch_us = 0;    ///< one of many launches from the host, one after the other
+  double megahertz = 0;    ///< of the multiprocessors while the graph ran: less than they could where power
+                           ///< limits them
   double expected_us = 0;  ///< what the choice of the kernel was made by
-  std::optional<double> cublas_us;
+  std::optional<double> cublas_us = {};
 };
 struct BenchLayer {
   LayerShape layer;
