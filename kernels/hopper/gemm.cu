@@ -21,7 +21,7 @@ constexpr auto variants_of() {
         HopperVariant::of<HopperTraits<kWeight, kFloat, 8, 64, 4, Share::stages_by_warps, 2, 2, 1>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 64, 4, Share::stages_by_warps, 2, 2, 1>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 2, 1, 2>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 64, 6, Share::stages, 2, 1, 2>>(),
+        HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 64, 6, Share::fragments, 4, 1, 2>>(),
         HopperVariant::of<HopperTraits<kWeight, kFloat, 128, 64, 5, Share::fragments, 4, 1, 2>>()};
   else
     return std::array{

@@ -33,11 +33,22 @@ struct HopperSums {
   // Through a shuffle, so that the compiler knows that all lanes agree.
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarpSize), 0);
   const int team = warp / T::kTilesN, tile_of_warp = warp % T::kTilesN;
-  const int first_fragment = T::kShareStages ? 0 : team * T::kFragments;
+  const int first_fragment = fragment_of_lane();
 
   static constexpr int kValues = T::kTileM / 2;  ///< of one thread and fragment
   float acc[T::kFragments][kValues];
 
+  /// Where teams share a tile's fragments. Words of one fragment alone are 16 bytes apart, or pairs of them
+  /// 32, and would meet in a quarter of the banks: so every team has a fourth of each fragment. Which columns
+  /// a row of wgmma stands for is free, as long as the four lanes that hold it agree.
+  __device__ __forceinline__ int fragment_of_lane() const {
+    if constexpr (T::kShareStages)
+      return 0;
+    else if constexpr (T::kFragments == 1)
+      return (team + lane / (T::kBits == 4 ? 8 : 4)) % 4;
+    else
+      return team * T::kFragments;
+  }
   __device__ __forceinline__ bool grouped() const { return T::kGroupShift >= 0 || args.grouped; }
   __device__ __forceinline__ int group_shift() const {
     return T::kGroupShift >= 0 ? T::kGroupShift : args.group_shift;
