@@ -111,10 +111,8 @@ void print(const BenchReport& report, const Comparison& comparison, const Output
   out.line();
   out.line(
       "us: one of many launches in a CUDA graph, weights cold; launched: one after the other from the host. "
-      "floor: time to "
-      "read the weights alone, of the time taken. GHz: of the multiprocessors meanwhile; less than they "
-      "could "
-      "where power limits them. bound by: the largest lower bound, and how close to it.");
+      "floor: time to read the weights alone, of the time taken. GHz: of the multiprocessors meanwhile; less "
+      "than they could where power limits them. bound by: the largest lower bound, and how close to it.");
   print_summary(report, comparison, out);
 }
 

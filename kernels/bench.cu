@@ -50,7 +50,7 @@ class Clocks {
     const std::vector<ulonglong2> from = begin_.to_host(stream), to = end_.to_host(stream);
     std::vector<double> rates;
     for (std::size_t i = 0; i < from.size(); ++i)
-      if (to[i].y > from[i].y)
+      if (from[i].y > 0 && to[i].y > from[i].y)  // both times a block was there
         rates.push_back(static_cast<double>(to[i].x - from[i].x) * 1e3 /
                         static_cast<double>(to[i].y - from[i].y));
     return rates.empty() ? 0 : median(std::move(rates));
@@ -78,6 +78,7 @@ struct Timing {
 /// One of `launches` calls that `run` makes together, once it has warmed up.
 template <class Run>
 Timing median_time(const Stream& stream, int launches, Run&& run) {
+  Clocks clocks;
   std::this_thread::sleep_for(kRest);
   const auto milliseconds = [&] {
     Event begin, end;
@@ -87,7 +88,6 @@ Timing median_time(const Stream& stream, int launches, Run&& run) {
     return static_cast<double>(end.milliseconds_since(begin));
   };
   for (double spent = 0; spent < kWarmUpMilliseconds;) spent += milliseconds();
-  Clocks clocks;
   std::vector<double> rounds;
   clocks.begin(stream);
   for (int round = 0; round < kRounds; ++round) rounds.push_back(milliseconds() * 1e3 / launches);

@@ -85,15 +85,15 @@ __device__ __forceinline__ std::uint32_t and_or(std::uint32_t x, std::uint32_t b
   return out;
 }
 template <std::uint32_t kMask>
-__device__ __forceinline__ std::uint32_t select(std::uint32_t x, std::uint32_t y) {
-  std::uint32_t out;
-  asm("lop3.b32 %0, %1, %2, %3, 0xE4;" : "=r"(out) : "r"(x), "r"(y), "n"(kMask));
-  return out;
-}
-template <std::uint32_t kMask>
 __device__ __forceinline__ std::uint32_t and_xor(std::uint32_t x, std::uint32_t bits) {
   std::uint32_t out;
   asm("lop3.b32 %0, %1, %2, %3, 0x6A;" : "=r"(out) : "r"(x), "n"(kMask), "r"(bits));
+  return out;
+}
+template <std::uint32_t kMask>
+__device__ __forceinline__ std::uint32_t select(std::uint32_t x, std::uint32_t y) {
+  std::uint32_t out;
+  asm("lop3.b32 %0, %1, %2, %3, 0xE4;" : "=r"(out) : "r"(x), "r"(y), "n"(kMask));
   return out;
 }
 

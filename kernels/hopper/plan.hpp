@@ -112,38 +112,39 @@ inline HopperChoice choose_hopper(std::span<const HopperTile> rows, K k, N n, M 
     if (static_cast<std::int64_t>(tiles_m) * tiles_n * stages > (std::int64_t{1} << 30)) continue;
     const int tiles = tiles_m * tiles_n, places = gpu.num_sms * tile.blocks_per_sm;
 
-    // A cluster's blocks are put as many to a multiprocessor as fit; others may also stand alone.
-    for (int per_sm = 1; per_sm <= tile.blocks_per_sm; ++per_sm) {
-      const int slots = gpu.num_sms * per_sm;
-      const int most_parts = per_sm == tile.blocks_per_sm ? std::min(GpuTraits::kMaxCluster, stages) : 1;
-      for (int parts = 1; parts <= most_parts; ++parts) {
-        const int clusters = parts == 1 ? slots
-                                        : gpu.clusters[static_cast<std::size_t>(tile.blocks_per_sm - 1)]
-                                                      [static_cast<std::size_t>(parts)];
-        const int blocks = clusters * parts;
-        if (blocks == 0) continue;
-        const int waves = tiles / blocks, cut = tiles - waves * blocks;
-        if (cut * parts > blocks || (parts > 1 && cut == 0)) continue;
-        const int used = waves > 0 ? blocks : cut * parts;
-        const int longest = waves * stages + (cut > 0 ? divide_up(stages, parts) : 0);
-        offer(row, Partition{tiles_m, tiles_n, stages, used, waves, parts},
-              model::start(tile, used < places, parts == 1 || 9 * used <= 8 * blocks) +
-                  longest * model::stage(tile, used, parts > 1, gpu.num_sms) +
-                  (parts > 1 ? model::exchange(tile, parts) : 0));
-      }
-      for (const int waves : {0, tiles / slots}) {
-        const int blocks = std::min(slots, tiles * stages), cut = tiles - waves * blocks;
-        if (cut == 0 || (waves > 0 && blocks < slots)) continue;
-        const Partition partition{tiles_m, tiles_n, stages, blocks, waves, 0};
-        const int stripe = divide_up(partition.cut_units(), blocks);
-        const int sharers = std::min(stages, 1 + divide_up(stages, stripe));
-        const double scattered = tiles >= places ? model::scattered(tiles_m > 1, waves > 0) : 1.0;
-        offer(row, partition,
-              model::start(tile, blocks < places, true) +
-                  (waves * stages + stripe * scattered) * model::stage(tile, blocks, false, gpu.num_sms) +
-                  sharers * model::collect(tile));
-      }
+    const auto in_parts = [&](int clusters, int parts) {
+      const int blocks = clusters * parts;
+      if (blocks == 0) return;
+      const int waves = tiles / blocks, cut = tiles - waves * blocks;
+      if (cut * parts > blocks || (parts > 1 && cut == 0)) return;
+      const int used = waves > 0 ? blocks : cut * parts;
+      const int longest = waves * stages + (cut > 0 ? divide_up(stages, parts) : 0);
+      offer(row, Partition{tiles_m, tiles_n, stages, used, waves, parts},
+            model::start(tile, used < places, parts == 1 || 9 * used <= 8 * blocks) +
+                longest * model::stage(tile, used, parts > 1, gpu.num_sms) +
+                (parts > 1 ? model::exchange(tile, parts) : 0));
+    };
+    const auto in_stripes = [&](int slots, int waves) {
+      const int blocks = std::min(slots, tiles * stages), cut = tiles - waves * blocks;
+      if (cut == 0 || (waves > 0 && blocks < slots)) return;
+      const Partition partition{tiles_m, tiles_n, stages, blocks, waves, 0};
+      const int stripe = divide_up(partition.cut_units(), blocks);
+      const int sharers = std::min(stages, 1 + divide_up(stages, stripe));
+      const double scattered = tiles >= places ? model::scattered(tiles_m > 1, waves > 0) : 1.0;
+      offer(row, partition,
+            model::start(tile, blocks < places, true) +
+                (waves * stages + stripe * scattered) * model::stage(tile, blocks, false, gpu.num_sms) +
+                sharers * model::collect(tile));
+    };
+    // Blocks may stand alone on a multiprocessor where more fit; those of clusters are put together.
+    for (int slots = gpu.num_sms; slots <= places; slots += gpu.num_sms) {
+      in_parts(slots, 1);
+      in_stripes(slots, 0);
+      in_stripes(slots, tiles / slots);
     }
+    const auto& clusters = gpu.clusters[static_cast<std::size_t>(tile.blocks_per_sm - 1)];
+    for (int parts = 2; parts <= std::min(GpuTraits::kMaxCluster, stages); ++parts)
+      in_parts(clusters[static_cast<std::size_t>(parts)], parts);
   }
   return best;
 }

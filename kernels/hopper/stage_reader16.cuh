@@ -15,6 +15,7 @@ template <class T>
 struct StageReader16 {
   HopperSums<T>& sums;
   static constexpr int kTilesPerBox = T::kBoxRowBytes / T::kTileBytes;
+  static_assert(T::kFragments == 4 || T::kFragments == 1, "a tile's, or one that teams share");
   static constexpr int kWords = T::kFragments * T::kBits / 4;  ///< of one lane and step
   const std::uint32_t words_at = T::kWeightsAt + sums.tile_of_warp / kTilesPerBox * T::kBoxBytes +
                                  sums.tile_of_warp % kTilesPerBox * T::kTileBytes;
@@ -28,15 +29,13 @@ struct StageReader16 {
 
   using Words = LaneWords<kWords>;
   __device__ __forceinline__ void load_words(std::uint32_t at, Words& words) const {
-    if constexpr (T::kBits == 4 && kWords == 4) {
+    if constexpr (kWords == 4) {
       words.set(0, load_shared(at + sums.lane * 16));
     } else if constexpr (kWords == 1) {
       words.of[0] = load_shared_word(at + sums.lane * 16 + sums.first_fragment * 4);
     } else if constexpr (kWords == 2) {
-      const uint2 v = load_shared2(at + sums.lane * T::kBits * 4 + sums.first_fragment * T::kBits);
+      const uint2 v = load_shared2(at + sums.lane * 32 + sums.first_fragment * 8);
       words.of[0] = v.x, words.of[1] = v.y;
-    } else if constexpr (kWords == 4) {
-      words.set(0, load_shared(at + sums.lane * 32 + sums.first_fragment * 8));
     } else {
       load_eight_words(at, sums.lane, words);
     }
@@ -54,20 +53,16 @@ struct StageReader16 {
       decode_scales<T::kWeight, T::kFloat>(v.x, scales[0], scales[1]);
       decode_scales<T::kWeight, T::kFloat>(v.y, scales[2], scales[3]);
     } else {
-      // Four columns stand together, and one warp's fragments are two of their pairs, or one.
+      // Four columns stand together, and the lane's are one of their pairs.
       std::uint32_t pairs[2];
       decode_scales<T::kWeight, T::kFloat>(load_shared_word(at / 4 * 4), pairs[0], pairs[1]);
-#pragma unroll
-      for (int j = 0; j < T::kFragments; ++j) scales[j] = (sums.first_fragment + j) % 2 ? pairs[1] : pairs[0];
+      scales[0] = sums.first_fragment % 2 ? pairs[1] : pairs[0];
     }
   }
   static __device__ __forceinline__ void load_pairs(std::uint32_t at, std::uint32_t (&pairs)[T::kFragments]) {
     if constexpr (T::kFragments == 4) {
       const uint4 v = load_shared(at);
       pairs[0] = v.x, pairs[1] = v.y, pairs[2] = v.z, pairs[3] = v.w;
-    } else if constexpr (T::kFragments == 2) {
-      const uint2 v = load_shared2(at);
-      pairs[0] = v.x, pairs[1] = v.y;
     } else {
       pairs[0] = load_shared_word(at);
     }
