@@ -150,7 +150,10 @@ TEST_CASE("a token's logits do not depend on later tokens or other windows", "[m
   auto& token = tokens[static_cast<std::size_t>(changed)];
   token = (token + 1) % static_cast<std::int32_t>(config.vocab);
   const MatrixF after = logits(decoder, tokens, length);
-  CHECK(after.leftCols(changed) == before.leftCols(changed));
+  // An expert's tokens are multiplied side by side, and a later one may decide how many there are: some BLAS
+  // kernels round the last columns of a product otherwise.
+  const float rounding = config.experts.count > 0 ? 1e-5f * before.cwiseAbs().maxCoeff() : 0.0f;
+  CHECK((after - before).leftCols(changed).cwiseAbs().maxCoeff() <= rounding);
   CHECK(after.rightCols(length) == before.rightCols(length));
   for (std::int64_t later = changed; later < length; ++later) CHECK(after.col(later) != before.col(later));
 }
