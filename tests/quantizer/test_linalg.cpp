@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "packer/format/error.hpp"
+#include "quantizer/linalg/blas_kernels.hpp"
 #include "quantizer/linalg/cholesky.hpp"
 #include "quantizer/linalg/gemm.hpp"
 #include "quantizer/linalg/parallel.hpp"
@@ -116,6 +117,16 @@ TEST_CASE("linear algebra does not depend on the number of threads", "[linalg]")
   const auto one = test::with_threads(1, run);
   REQUIRE(test::with_threads(2, run) == one);
   REQUIRE(test::with_threads(3, run) == one);
+}
+
+TEST_CASE("only kernels picked for an unknown CPU are replaced, and by such as it can run", "[linalg]") {
+  const CpuFeatures old{false, false}, avx2{true, false}, avx512{true, true};
+  REQUIRE(better_blas_kernels("Prescott", avx512) == "SkylakeX");
+  REQUIRE(better_blas_kernels("Prescott", avx2) == "Haswell");
+  REQUIRE_FALSE(better_blas_kernels("Prescott", old));
+  for (const char* known : {"Haswell", "Zen", "SkylakeX", "Cooperlake", "Sapphirerapids", "Nehalem"})
+    REQUIRE_FALSE(better_blas_kernels(known, avx512));
+  REQUIRE_FALSE(blas_kernels().empty());
 }
 
 TEST_CASE("parallel_for visits every index once and throws the first error by index", "[linalg]") {
