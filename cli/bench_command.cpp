@@ -25,6 +25,7 @@ struct BenchOptions {
   std::string activations = "f16", family = "auto", json, svg;
   std::vector<std::filesystem::path> compare;
   int group_size = 128;
+  double plans = 0;
   bool no_cublas = false, solve = false, solve_on_cpu = false;
 };
 
@@ -106,6 +107,9 @@ void print(const BenchReport& report, const Comparison& comparison, const Output
           point.megahertz * 1e-3, point.cublas_us ? fmt::format("{:.2f}", *point.cublas_us) : "-",
           fmt::format("{} ({:.0f}%)", limit.name, 100 * limit.us / point.graph_us),
           best != nullptr ? difference_text(point, *best) : "", width, point.kernel));
+      for (const BenchPlan& plan : point.plans)
+        out.line(fmt::format("{:>6} {:>9.2f} expected {:>9.2f}   {}", "", plan.graph_us, plan.expected_us,
+                             plan.kernel));
     }
   }
   out.line();
@@ -149,6 +153,9 @@ nlohmann::ordered_json to_json(const BenchReport& report, const Comparison& comp
                                  {"expected_us", point.expected_us},
                                  {"kernel", point.kernel}};
       if (point.cublas_us) row["cublas_us"] = *point.cublas_us;
+      for (const BenchPlan& plan : point.plans)
+        row["plans"].push_back(
+            {{"kernel", plan.kernel}, {"expected_us", plan.expected_us}, {"us", plan.graph_us}});
       if (const ComparisonTime* best = best_time(comparison, shape, point.m))
         row["best_other"] = {
             {"name", best->name}, {"us", best->us}, {"difference_us", point.graph_us - best->us}};
@@ -213,6 +220,7 @@ void run(const BenchOptions& o) {
   job.layers = layers_of(o);
   for (const std::int64_t m : o.rows) job.rows.emplace_back(m);
   job.cublas = !o.no_cublas;
+  job.plans_up_to = o.plans;
   if (o.family != "auto") job.family = o.family == "hopper" ? GemmFamily::hopper : GemmFamily::mma_sync;
   const Comparison comparison = read_comparison(o.compare);  // before minutes of measuring
   const Output out{o.json};
@@ -255,6 +263,11 @@ void add_bench(CLI::App& root) {
   cmd->add_option("--family", o->family, "auto: the fastest that runs here")
       ->check(CLI::IsMember({"auto", "hopper", "mma-sync"}))
       ->capture_default_str();
+  cmd->add_option(
+         "--plans", o->plans,
+         "time every plan that is expected to take at most so many times as long as the chosen one: what "
+         "the choice is fitted to")
+      ->check(CLI::Range(0.0, 100.0));
   cmd->add_flag("--no-cublas", o->no_cublas, "leave out what is measured by cuBLAS");
   cmd->add_flag("--solve", o->solve, "time GPTQ on the GPU for these shapes instead of the kernels");
   cmd->add_flag("--solve-on-cpu", o->solve_on_cpu,

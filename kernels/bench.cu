@@ -18,13 +18,15 @@ namespace mpk {
 namespace {
 
 constexpr std::size_t kColdBytes = std::size_t{420} << 20;
-constexpr int kRounds = 7;
-/// What is timed runs this long before: clocks fall while the host prepares it, and come back only under work
-/// of its own kind.
-constexpr double kWarmUpMilliseconds = 30;
-/// Before that the GPU rests: where power limits its clocks, they remember what ran before for longer than it
-/// takes to time something.
-constexpr std::chrono::milliseconds kRest{50};
+/// How long something is timed. It runs for a while before: clocks fall while the host prepares it, and come
+/// back only under work of its own kind. Before that the GPU rests: where power limits its clocks, they
+/// remember what ran before for longer than it takes to time something.
+struct Pace {
+  std::chrono::milliseconds rest;
+  double warm_up_milliseconds;
+  int rounds;
+};
+constexpr Pace kUnhurried{std::chrono::milliseconds{50}, 30, 7}, kHurried{std::chrono::milliseconds{2}, 4, 5};
 
 double median(std::vector<double> values) {
   std::ranges::sort(values);
@@ -77,9 +79,9 @@ struct Timing {
 };
 /// One of `launches` calls that `run` makes together, once it has warmed up.
 template <class Run>
-Timing median_time(const Stream& stream, int launches, Run&& run) {
+Timing median_time(const Stream& stream, int launches, Run&& run, const Pace& pace) {
   Clocks clocks;
-  std::this_thread::sleep_for(kRest);
+  std::this_thread::sleep_for(pace.rest);
   const auto milliseconds = [&] {
     Event begin, end;
     begin.record(stream);
@@ -87,33 +89,36 @@ Timing median_time(const Stream& stream, int launches, Run&& run) {
     end.record(stream);
     return static_cast<double>(end.milliseconds_since(begin));
   };
-  for (double spent = 0; spent < kWarmUpMilliseconds;) spent += milliseconds();
+  for (double spent = 0; spent < pace.warm_up_milliseconds;) spent += milliseconds();
   std::vector<double> rounds;
   clocks.begin(stream);
-  for (int round = 0; round < kRounds; ++round) rounds.push_back(milliseconds() * 1e3 / launches);
+  for (int round = 0; round < pace.rounds; ++round) rounds.push_back(milliseconds() * 1e3 / launches);
   clocks.end(stream);
   return {median(std::move(rounds)), clocks.megahertz(stream)};
 }
 /// Replayed as a graph: the host's share stays out.
 template <class Launch>
-Timing in_graph(const Stream& stream, int launches, Launch&& launch) {
+Timing in_graph(const Stream& stream, int launches, Launch&& launch, const Pace& pace = kUnhurried) {
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t replay = nullptr;
   MPK_CUDA(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
   for (int i = 0; i < launches; ++i) launch(i);
   MPK_CUDA(cudaStreamEndCapture(stream.get(), &graph));
   MPK_CUDA(cudaGraphInstantiate(&replay, graph, 0));
-  const Timing timing =
-      median_time(stream, launches, [&] { MPK_CUDA(cudaGraphLaunch(replay, stream.get())); });
+  const Timing timing = median_time(
+      stream, launches, [&] { MPK_CUDA(cudaGraphLaunch(replay, stream.get())); }, pace);
   MPK_CUDA(cudaGraphExecDestroy(replay));
   MPK_CUDA(cudaGraphDestroy(graph));
   return timing;
 }
 template <class Launch>
 Timing by_launches(const Stream& stream, int launches, Launch&& launch) {
-  return median_time(stream, launches, [&] {
-    for (int i = 0; i < launches; ++i) launch(i);
-  });
+  return median_time(
+      stream, launches,
+      [&] {
+        for (int i = 0; i < launches; ++i) launch(i);
+      },
+      kUnhurried);
 }
 
 __global__ void empty_kernel() {}
@@ -400,10 +405,11 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
       dequantize(layer, weights.of(0), decoded.data() + static_cast<std::size_t>(i) * k * n, stream.get());
 
     for (const M m : job.rows) {
-      const GemmPlan plan = plan_gemm(layer, m, gpu, job.family);
-      DeviceBuffer<std::byte> workspace{std::max<std::size_t>(plan.workspace_bytes, 16)};
-      workspace.fill_bytes(0, stream);
-      const auto launch = [&](int i) {
+      const std::vector<GemmPlan> plans = gemm_plans(layer, m, gpu, job.family);
+      std::size_t workspace_bytes = 16;
+      for (const GemmPlan& plan : plans) workspace_bytes = std::max(workspace_bytes, plan.workspace_bytes);
+      DeviceBuffer<std::byte> workspace{workspace_bytes};
+      const auto launch = [&](const GemmPlan& plan, int i) {
         GemmBuffers buffers = weights.of(i % weights.copies);
         buffers.activations = activations;
         buffers.row_scales = row_scales.data();
@@ -411,29 +417,43 @@ BenchReport run_bench(const BenchJob& job, const std::function<void(const std::s
         buffers.workspace = workspace.data();
         gemm(plan, buffers, stream.get());
       };
-      out.fill_bytes(0xff, stream);
-      launch(0);
+      /// The error of the plan's product; its workspace is ready for more.
+      const auto error_of = [&](const GemmPlan& plan) {
+        workspace.fill_bytes(0, stream);
+        out.fill_bytes(0xff, stream);
+        launch(plan, 0);
+        const double error = check(layer, m, activations, row_scales.data(), decoded.data(), out, stream);
+        // A few roundings of the output, and what FP8 sums of 14 bits may lose.
+        const double tolerance = (layer.activations == Float::f16 ? 2e-3 : 1.6e-2) +
+                                 (layer.activations8 == Activation8::e4m3 ? 2e-3 : 0.0);
+        if (!(error <= tolerance))
+          throw Error{ErrorKind::mismatch, "wrong product, nothing timed: " + describe(plan) + ", M = " +
+                                               std::to_string(m.value) + ", off by " + std::to_string(error)};
+        return error;
+      };
+      const GemmPlan& plan = plans.front();
       BenchPoint point{.m = m, .kernel = describe(plan), .expected_us = plan.expected_us};
-      point.error = check(layer, m, activations, row_scales.data(), decoded.data(), out, stream);
-      // A few roundings of the output, and what FP8 sums of 14 bits may lose.
-      const double tolerance = (layer.activations == Float::f16 ? 2e-3 : 1.6e-2) +
-                               (layer.activations8 == Activation8::e4m3 ? 2e-3 : 0.0);
-      if (!(point.error <= tolerance))
-        throw Error{ErrorKind::mismatch, "wrong product, nothing timed: " + point.kernel +
-                                             ", M = " + std::to_string(m.value) + ", off by " +
-                                             std::to_string(point.error)};
+      point.error = error_of(plan);
       // Enough launches to rotate through all copies, few enough where one takes long.
       const bool long_one = static_cast<double>(m.value) * static_cast<double>(k * n) > 2e11;
       const int launches = long_one ? 4 : std::max(16, 2 * weights.copies);
-      const Timing timing = in_graph(stream, launches, launch);
+      const auto launch_chosen = [&](int i) { launch(plan, i); };
+      const Timing timing = in_graph(stream, launches, launch_chosen);
       point.graph_us = timing.us, point.megahertz = timing.megahertz;
-      point.launch_us = by_launches(stream, launches, launch).us;
+      point.launch_us = by_launches(stream, launches, launch_chosen).us;
       if (cublas)
         point.cublas_us =
-            in_graph(stream, long_one ? 4 : 16, [&](int i) {
+            in_graph(stream, launches, [&](int i) {
               multiply_by_cublas(*cublas, layer.activations, m, layer.k, layer.n, a.data(),
                                  decoded.data() + static_cast<std::size_t>(i % dense) * k * n, out.data());
             }).us;
+      for (const GemmPlan& other : plans)
+        if (other.expected_us <= job.plans_up_to * plan.expected_us) {
+          (void)error_of(other);
+          const auto launch_other = [&](int i) { launch(other, i); };
+          point.plans.push_back(
+              {describe(other), other.expected_us, in_graph(stream, launches, launch_other, kHurried).us});
+        }
       measured.points.push_back(std::move(point));
     }
   }

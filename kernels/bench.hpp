@@ -20,8 +20,16 @@ struct BenchJob {
   std::vector<M> rows;
   bool cublas = true;
   std::optional<GemmFamily> family;  ///< nullopt: the fastest
+  /// Also time, in less time, every plan whose expected time is at most so many times the chosen one's; 0:
+  /// none.
+  double plans_up_to = 0;
 };
 
+/// One way to compute a product.
+struct BenchPlan {
+  std::string kernel;  ///< describe(plan)
+  double expected_us, graph_us;
+};
 /// All times in microseconds, medians; in a CUDA graph unless said otherwise.
 struct BenchPoint {
   M m;
@@ -33,6 +41,7 @@ struct BenchPoint {
                            ///< limits them
   double expected_us = 0;  ///< what the choice of the kernel was made by
   std::optional<double> cublas_us = {};
+  std::vector<BenchPlan> plans = {};  ///< those that were asked for
 };
 struct BenchLayer {
   LayerShape layer;

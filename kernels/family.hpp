@@ -5,6 +5,7 @@
 #include <array>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "kernels/gemm.hpp"
 
@@ -15,8 +16,9 @@ struct GemmFamilyRow {
   bool (*runs_on)(int capability);
   /// Why no kernel of the family takes the layer; empty if one does.
   std::string (*refusal)(const LayerShape& layer);
-  /// Fills variant, partition, expected_us and the workspace of a layer that is not refused.
-  void (*plan)(GemmPlan& plan, const GpuTraits& gpu);
+  /// `asked` with variant, partition, expected_us and workspace filled in, in every way that may be fast;
+  /// none if M is too large. The layer is not refused.
+  std::vector<GemmPlan> (*plans)(const GemmPlan& asked, const GpuTraits& gpu);
   void (*launch)(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream);
   std::string (*table)();                     ///< a line per kernel
   std::string (*tile)(const GemmPlan& plan);  ///< "16 x 256 x 128"

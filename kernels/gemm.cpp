@@ -77,7 +77,8 @@ void require_gemm(const LayerShape& layer) {
   refuse(layer, why);
 }
 
-GemmPlan plan_gemm(const LayerShape& layer, M m, const GpuTraits& gpu, std::optional<GemmFamily> family) {
+std::vector<GemmPlan> gemm_plans(const LayerShape& layer, M m, const GpuTraits& gpu,
+                                 std::optional<GemmFamily> family) {
   if (m.value <= 0) refuse(layer, "M = " + std::to_string(m.value));
   if (m.value > std::numeric_limits<int>::max() / 2) refuse(layer, "M is too large");
   if (layer.activations8 == Activation8::e4m3 && gpu.capability < kFp8Capability)
@@ -88,16 +89,21 @@ GemmPlan plan_gemm(const LayerShape& layer, M m, const GpuTraits& gpu, std::opti
     if ((family && row->family != *family) || !row->runs_on(gpu.capability)) continue;
     why = row->refusal(layer);
     if (!why.empty()) continue;
-    GemmPlan plan{layer, m, row->family, -1, {}, 0, 0, 0, 0};
-    row->plan(plan, gpu);
-    if (layer.act_order) {
-      plan.gathered_at = round_up(plan.workspace_bytes, 128);
-      plan.workspace_bytes =
-          plan.gathered_at + static_cast<std::size_t>(m.value) * static_cast<std::size_t>(layer.k.value) * 2;
-    }
-    return plan;
+    std::vector<GemmPlan> plans = row->plans({layer, m, row->family, -1, {}, 0, 0, 0, 0}, gpu);
+    if (plans.empty()) refuse(layer, "M = " + std::to_string(m.value) + " is too large");
+    std::ranges::stable_sort(plans, {}, &GemmPlan::expected_us);
+    if (layer.act_order)
+      for (GemmPlan& plan : plans) {
+        plan.gathered_at = round_up(plan.workspace_bytes, 128);
+        plan.workspace_bytes = plan.gathered_at + static_cast<std::size_t>(m.value) *
+                                                      static_cast<std::size_t>(layer.k.value) * 2;
+      }
+    return plans;
   }
   refuse(layer, why);
+}
+GemmPlan plan_gemm(const LayerShape& layer, M m, const GpuTraits& gpu, std::optional<GemmFamily> family) {
+  return gemm_plans(layer, m, gpu, family).front();
 }
 
 std::string describe(const GemmPlan& plan) {

@@ -27,6 +27,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "kernels/partition.hpp"
 #include "kernels/weight.hpp"
@@ -112,6 +113,9 @@ struct GemmPlan {
 /// none.
 GemmPlan plan_gemm(const LayerShape& layer, M m, const GpuTraits& gpu,
                    std::optional<GemmFamily> family = std::nullopt);
+/// Every way that plan_gemm() chooses from, the one that it expects to be the fastest first.
+std::vector<GemmPlan> gemm_plans(const LayerShape& layer, M m, const GpuTraits& gpu,
+                                 std::optional<GemmFamily> family = std::nullopt);
 /// "hopper u4b8 f16, tile 16 x 256 x 128, 16 tiles in 8 parts on 128 blocks".
 std::string describe(const GemmPlan& plan);
 

@@ -45,19 +45,17 @@ __device__ __forceinline__ std::uint32_t load_shared_word(std::uint32_t shared) 
   asm volatile("ld.shared.u32 %0, [%1];" : "=r"(out) : "r"(shared) : "memory");
   return out;
 }
-__device__ __forceinline__ float load_shared_float(std::uint32_t shared) {
-  float out;
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(out) : "r"(shared) : "memory");
-  return out;
-}
 __device__ __forceinline__ float4 load_shared_floats(std::uint32_t shared) {
   const uint4 v = load_shared(shared);
   return {__uint_as_float(v.x), __uint_as_float(v.y), __uint_as_float(v.z), __uint_as_float(v.w)};
 }
-__device__ __forceinline__ void store_shared(std::uint32_t shared, float value) {
-  asm volatile("st.shared.f32 [%0], %1;" ::"r"(shared), "f"(value) : "memory");
+__device__ __forceinline__ void store_shared_word(std::uint32_t shared, std::uint32_t value) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(shared), "r"(value) : "memory");
 }
-
+/// The low half.
+__device__ __forceinline__ void store_shared_half(std::uint32_t shared, std::uint32_t value) {
+  asm volatile("st.shared.u16 [%0], %1;" ::"r"(shared), "h"(static_cast<std::uint16_t>(value)) : "memory");
+}
 __device__ __forceinline__ void store_shared(std::uint32_t shared, float4 value) {
   asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(shared), "f"(value.x), "f"(value.y),
                "f"(value.z), "f"(value.w)

@@ -34,6 +34,14 @@ __device__ __forceinline__ FragmentA ldmatrix_x4_transposed(std::uint32_t shared
   return a;
 }
 
+/// An 8 x 8 matrix of 16-bit floats, of which lane L holds elements 2 (L % 4) and one more of row L / 4,
+/// transposed.
+__device__ __forceinline__ std::uint32_t transposed(std::uint32_t matrix) {
+  std::uint32_t out;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(matrix));
+  return out;
+}
+
 /// c += a * b: 16 x 8 floats, 16 x 16 and 16 x 8 16-bit floats.
 template <Float kFloat>
 __device__ __forceinline__ void mma(float (&c)[4], const FragmentA& a, const FragmentB& b) {

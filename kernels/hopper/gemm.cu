@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <string>
 #include <vector>
@@ -12,42 +11,12 @@
 namespace mpk {
 namespace {
 
-// One kind of weights and activations: tile m, k; stages of the ring; who multiplies, in how many
-// warpgroups; blocks of a multiprocessor; buffers of decoded fragments.
-template <Weight kWeight, Float kFloat>
-constexpr auto variants_of() {
-  if constexpr (bits_of(kWeight) == 8)
-    return std::array{
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 8, 64, 4, Share::stages_by_warps, 2, 2, 1>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 64, 4, Share::stages_by_warps, 2, 2, 1>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 32, 64, 6, Share::stages, 2, 1, 2>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 64, 6, Share::fragments, 4, 1, 2>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 128, 64, 5, Share::fragments, 4, 1, 2>>()};
-  else
-    return std::array{
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 8, 128, 4, Share::stages_by_warps, 2, 2, 1>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 16, 128, 4,
-                                       is_fp4(kWeight) ? Share::stages : Share::stages_by_warps, 2, 2, 1>>(),
-        HopperVariant::of<
-            HopperTraits<kWeight, kFloat, 32, 128, 6, Share::stages, is_fp4(kWeight) ? 3 : 2, 1, 2>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 64, 128, zero_bits(kWeight) == 0 ? 6 : 5,
-                                       Share::fragments, 4, 1, 2>>(),
-        HopperVariant::of<HopperTraits<kWeight, kFloat, 128, 128, 4, Share::fragments, 4, 1, 2>>()};
-}
-constexpr auto kVariants16 =
-    join(variants_of<Weight::u4b8, Float::f16>(), variants_of<Weight::u4b8, Float::bf16>(),
-         variants_of<Weight::u4, Float::f16>(), variants_of<Weight::u4, Float::bf16>(),
-         variants_of<Weight::u8b128, Float::f16>(), variants_of<Weight::u8b128, Float::bf16>(),
-         variants_of<Weight::e4m3, Float::f16>(), variants_of<Weight::e4m3, Float::bf16>(),
-         variants_of<Weight::nvfp4, Float::f16>(), variants_of<Weight::nvfp4, Float::bf16>(),
-         variants_of<Weight::mxfp4, Float::bf16>(), variants_of<Weight::u4_float_zeros, Float::f16>(),
-         variants_of<Weight::u4_float_zeros, Float::bf16>());
-
 /// The whole table.
 const std::vector<HopperVariant>& variants() {
   static const std::vector<HopperVariant> all = [] {
-    std::vector<HopperVariant> rows{kVariants16.begin(), kVariants16.end()};
-    for (const auto more : {hopper_int8_variants(), hopper_fp8_variants()})
+    std::vector<HopperVariant> rows;
+    for (const auto more :
+         {hopper_f16_variants(), hopper_bf16_variants(), hopper_int8_variants(), hopper_fp8_variants()})
       rows.insert(rows.end(), more.begin(), more.end());
     return rows;
   }();
@@ -61,28 +30,26 @@ std::string refusal(const LayerShape& layer) {
   return refusal_by(variants(), layer);
 }
 
-void plan(GemmPlan& plan, const GpuTraits& gpu) {
+std::vector<GemmPlan> plans(const GemmPlan& asked, const GpuTraits& gpu) {
   std::vector<HopperTile> rows;
   int first = -1;
   for (int i = 0; i < static_cast<int>(variants().size()); ++i)
-    if (const HopperVariant& v = variants()[static_cast<std::size_t>(i)]; takes(v, plan.layer)) {
+    if (const HopperVariant& v = variants()[static_cast<std::size_t>(i)]; takes(v, asked.layer)) {
       if (first < 0) first = i;
       rows.push_back(v.tile);
     }
-  const HopperChoice choice = choose_hopper(rows, plan.layer.k, plan.layer.n, plan.m, gpu);
-  if (choice.row < 0)
-    throw Error{ErrorKind::unsupported, "no GPU kernel for " + describe(plan.layer) +
-                                            ": M = " + std::to_string(plan.m.value) + " is too large"};
-  plan.variant = first + choice.row;
-  plan.partition = choice.partition;
-  plan.expected_us = choice.microseconds;
-  const bool stripes = plan.partition.parts == 0;  // parts are added up inside a cluster
-  plan.counter_bytes =
-      stripes ? round_up(static_cast<std::size_t>(plan.partition.tiles()) * sizeof(int), 128) : 0;
-  plan.workspace_bytes =
-      plan.counter_bytes + (stripes ? static_cast<std::size_t>(plan.partition.slots()) *
-                                          static_cast<std::size_t>(variant_of(plan).slot_bytes)
-                                    : 0);
+  std::vector<GemmPlan> all;
+  for (const HopperChoice& choice : hopper_choices(rows, asked.layer.k, asked.layer.n, asked.m, gpu)) {
+    GemmPlan& plan = all.emplace_back(asked);
+    plan.variant = first + choice.row;
+    plan.partition = choice.partition;
+    plan.expected_us = choice.microseconds;
+    if (plan.partition.parts > 0) continue;  // added up inside a cluster
+    plan.counter_bytes = round_up(static_cast<std::size_t>(plan.partition.tiles()) * sizeof(int), 128);
+    plan.workspace_bytes = plan.counter_bytes + static_cast<std::size_t>(plan.partition.slots()) *
+                                                    static_cast<std::size_t>(variant_of(plan).slot_bytes);
+  }
+  return all;
 }
 
 using EncodeTiled = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
@@ -135,11 +102,11 @@ void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) 
       .activations = matrix_map(one_byte ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
                                 activation_bytes, buffers.activations, k, plan.m.value,
                                 {128 / activation_bytes, v.tile.m}, CU_TENSOR_MAP_SWIZZLE_128B),
-      .words =
-          matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT64, 8, buffers.words,
-                     n * v.step_k * bits_of(layer.weight) / 64, k / v.step_k, {256, v.tile.k / v.step_k}),
+      .words = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT64, 8, buffers.words,
+                          n * v.step_k * bits_of(layer.weight) / 64, k / v.step_k,
+                          {v.box_row_bytes / 8, v.tile.k / v.step_k}),
       .scales = matrix_map(bytes ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_UINT16,
-                           bytes ? 1 : 2, buffers.scales, n, layer.groups(), {256, groups_per_stage}),
+                           bytes ? 1 : 2, buffers.scales, n, layer.groups(), {v.tile.n, groups_per_stage}),
       .zeros = {},
       .column_scales = static_cast<const std::uint16_t*>(buffers.scales),
       .bias = buffers.bias,
@@ -157,10 +124,10 @@ void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) 
   };
   if (zero_bits(layer.weight) == 4)
     args.zeros = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT32, 4, buffers.zero_points, n / 8, layer.groups(),
-                            {32, groups_per_stage});
+                            {v.tile.n / 8, groups_per_stage});
   else if (zero_bits(layer.weight) == 16)
     args.zeros = matrix_map(CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, buffers.zero_points, n, layer.groups(),
-                            {256, groups_per_stage});
+                            {v.tile.n, groups_per_stage});
   MPK_CUDA(cudaFuncSetAttribute(v.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, v.smem_bytes));
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -226,14 +193,14 @@ GpuTraits::Clusters clusters_of(const HopperVariant& v) {
 
 }  // namespace
 
-const GemmFamilyRow kHopperFamily{GemmFamily::hopper, runs_on, refusal, plan, launch, table, tile};
+const GemmFamilyRow kHopperFamily{GemmFamily::hopper, runs_on, refusal, plans, launch, table, tile};
 
 decltype(GpuTraits::clusters) max_clusters() {
   decltype(GpuTraits::clusters) clusters{};
   for (int blocks = 1; blocks <= GpuTraits::kMaxBlocksPerSm; ++blocks) {
     const auto row =
-        std::ranges::find(kVariants16, blocks, [](const HopperVariant& v) { return v.tile.blocks_per_sm; });
-    if (row != kVariants16.end()) clusters[static_cast<std::size_t>(blocks - 1)] = clusters_of(*row);
+        std::ranges::find(variants(), blocks, [](const HopperVariant& v) { return v.tile.blocks_per_sm; });
+    if (row != variants().end()) clusters[static_cast<std::size_t>(blocks - 1)] = clusters_of(*row);
   }
   return clusters;
 }

@@ -16,6 +16,7 @@
 #include "kernels/hopper/multiply16_by_warps.cuh"
 #include "kernels/hopper/multiply8.cuh"
 #include "kernels/hopper/stage_copier.cuh"
+#include "kernels/hopper/tile_finisher.cuh"
 #include "kernels/hopper/tile_sums.cuh"
 
 namespace mpk {
@@ -31,28 +32,34 @@ __device__ __forceinline__ void multiply_tiles(const HopperArgs& args, const Hop
   const Partition& p = args.partition;
   HopperSums<T> sums{args, memory};
   MultiplierOf<T> multiplier{sums};
-  RingSlot<T::kStages> slot;
-  bool first = true;
-  int turn = 0;  // the team whose stage it is
-  for (UnitCursor at{p}; at.more(); at.next_tile(p)) {
+  RingSlot<T::kStages> slot;  // of the next stage that this team takes,
+  int skipped = sums.team;    // so many stages on
+  slot.advance(skipped);
+  for (UnitCursor at{p}; at.more();) {
+    const int tile = at.tile, stages = at.end - at.stage;
     multiplier.begin_tile();
-    sums.begin_tile(at.tile);
+    if (T::kPush && in_cluster(p, tile)) cluster_arrive();  // from now on the others may push
+    const auto begin_stage = [&] {
+      memory.wait_for_stage(slot.index, slot.parity);
+      multiplier.begin_stage(slot.index);
+    };
+    if (skipped < stages) begin_stage();
     int pending = -1;
 #pragma unroll 1
-    for (; at.stage < at.end; ++at.stage, slot.next()) {
-      if constexpr (T::kShareStages) {
-        const bool mine = turn == sums.team;
-        turn = turn + 1 == T::kTeams ? 0 : turn + 1;
-        if (!mine) continue;
-      }
-      barrier_wait(memory.full(slot.index), slot.parity);
-      multiplier.multiply(slot.index, pending);
+    while (skipped < stages) {
+      const int index = slot.index;
+      slot.advance(T::kTeams);
+      skipped += T::kTeams;
+      multiplier.multiply(index, pending, [&] {
+        if (skipped < stages) begin_stage();
+      });
     }
+    skipped -= stages;
     multiplier.end_tile();
     memory.release(pending, sums.lane);
-    if (first) wait_for_earlier_kernels();  // nobody still uses the outputs or the workspace
-    first = false;
-    sums.finish_tile(at.tile);
+    wait_for_earlier_kernels();  // nobody still uses the outputs or the workspace
+    at.next_tile(p);
+    TileFinisher<T>{args, memory, sums.acc, thread_asked_anew()}.finish(tile, !at.more());
   }
 }
 
@@ -60,14 +67,15 @@ template <class T>
 __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
     hopper_gemm_kernel(const __grid_constant__ HopperArgs args) {
   extern __shared__ __align__(1024) std::uint8_t shared[];  // as the swizzle of copies and wgmma takes it
-  const HopperMemory<T> memory{shared_address(shared)};
+  const HopperMemory<T> memory{shared_address(shared), args.no_bits};
   const StageCopier<T> copier{args, memory};
   let_next_kernel_start();
-  if (threadIdx.x == T::kConsumers) copier.start();
+  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x / kWarpSize), 0);
+  if (warp == T::kConsumers / kWarpSize && is_elected()) copier.start();
   __syncthreads();
   if (threadIdx.x >= T::kConsumers) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(T::kCopierRegisters));
-    if (threadIdx.x == T::kConsumers) copier.run();
+    if (warp == T::kConsumers / kWarpSize && is_elected()) copier.run();
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(T::kConsumerRegisters));
     multiply_tiles<T>(args, memory);

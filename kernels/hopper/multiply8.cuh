@@ -1,5 +1,5 @@
 #pragma once
-// One stage of the ring times another, with activations of 8 bits. Products are summed in the tensor core's
+// A stage of the ring: weights times activations of 8 bits. Products are summed in the tensor core's
 // accumulators (integers, or floats of little precision), and the sums of a group times its scale in float32
 // beside them.
 
@@ -89,8 +89,11 @@ struct WgmmaMultiplier8 {
       load_eight_words(at, sums.lane, words);
   }
 
+  __device__ __forceinline__ void begin_stage(int) const {}
   /// Stage of the ring -> sums. `pending`: the stage read before, whose products may still be under way.
-  __device__ __forceinline__ void multiply(int slot, int& pending) {
+  /// `ahead()` begins the next.
+  template <class Ahead>
+  __device__ __forceinline__ void multiply(int slot, int& pending, Ahead ahead) {
     const std::uint32_t stage = sums.memory.stage(slot);
     const std::uint64_t tile = wgmma_tile(stage + T::kActivationsAt);
     const int group_bits = (1 << sums.group_shift()) - 1;  // all set in the last step of a group
@@ -143,7 +146,10 @@ struct WgmmaMultiplier8 {
       if (step == 0) sums.memory.release(pending, sums.lane);
     }
     pending = slot;
-    if (part_empty) sums.memory.release(pending, sums.lane);  // nothing of it is under way
+    if (part_empty)  // nothing of it is under way
+      sums.memory.release(pending, sums.lane,
+                          __float_as_uint(sums.acc[T::kFragments - 1][HopperSums<T>::kValues - 1]));
+    ahead();
   }
 
   /// Integers without groups stay integers until here.

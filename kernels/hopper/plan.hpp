@@ -4,8 +4,8 @@
 // time, never correctness.
 
 #include <algorithm>
-#include <optional>
 #include <span>
+#include <vector>
 
 #include "kernels/gemm.hpp"
 
@@ -16,24 +16,26 @@ struct HopperTile {
   int bits;
   int m, n, k;  ///< of a block's tile; k of one stage
   int blocks_per_sm;
-  bool pushes;    ///< sums go to the other blocks of a cluster without being asked for
-  double decode;  ///< time to decode so many weights, beside u4b8's in f16
+  int ring;                      ///< stages that are under way before the kernel in front has ended
+  bool pushes;                   ///< sums go to the other blocks of a cluster without being asked for
+  double alone, beside_another;  ///< microseconds for 128 rows of K, words in the cache
 };
 
 struct HopperChoice {
-  int row = -1;
+  int row;
   Partition partition;
-  double microseconds = 0;
+  double microseconds;
 };
 
 namespace model {
 
-inline constexpr double kBytesPerMicrosecond = 4.2e6;  ///< of device memory
-inline constexpr double kStart = 0.8;
+/// Of device memory, where it keeps several launches busy, and of the cache.
+inline constexpr double kBytesPerMicrosecond = 4.9e6, kCachedBytesPerMicrosecond = 9.5e6;
+inline constexpr double kStart = 1.95;
 /// Later, where the next launch's blocks find no place to fill their rings in while this one's are at work.
-inline constexpr double kNoPlaceLeft = 4.9;
+inline constexpr double kNoPlaceLeft = 0.4;
 
-/// HopperTile::decode.
+/// Time to decode so many weights, beside u4b8's in f16.
 constexpr double decode(Weight weight, Float activations) {
   switch (weight) {
     case Weight::u4:
@@ -51,58 +53,80 @@ constexpr double decode(Weight weight, Float activations) {
   }
   return 1.0;
 }
-/// Microseconds that a block needs for 128 rows of K, its weights in the cache; `two`: beside another of its
-/// launch. Up to 8 rows of M more of the decoding is hidden; the more rows, the more the tensor cores decide.
-inline double stage_of_128(const HopperTile& tile, bool two) {
-  struct Row {
-    double alone, beside_another, of_decoding;
-  };
-  const Row row = tile.m <= 8    ? Row{0.54, 0.84, 0.74}
-                  : tile.m <= 16 ? Row{0.62, 0.98, 0.83}
-                  : tile.m <= 32 ? Row{0.63, 0.63, 0.59}
-                  : tile.m <= 64 ? Row{0.98, 0.98, 0.32}
-                                 : Row{1.48, 1.48, 0.0};
-  return (two ? row.beside_another : row.alone) * (1.0 + row.of_decoding * (tile.decode - 1.0)) * tile.n /
-         256;
+/// HopperTile::alone and beside_another of u4b8 and f16 by m and n, and the part of them that is decoding.
+struct StageTimes {
+  int m, n;
+  double alone, beside_another, decoding;
+};
+inline constexpr StageTimes kStages16[] = {
+    {8, 64, 0.16, 0.215, 0.74},  {8, 128, 0.25, 0.415, 0.74}, {16, 64, 0.20, 0.272, 0.83},
+    {16, 128, 0.38, 0.49, 0.83}, {32, 64, 0.195, 0, 0.59},    {32, 128, 0.315, 0, 0.59},
+    {32, 256, 0.57, 0, 0.59},    {64, 64, 0.263, 0, 0.32},    {64, 128, 0.465, 0, 0.32},
+    {128, 128, 0.70, 0, 0.0},    {128, 256, 1.33, 0, 0.0},    {256, 128, 1.304, 0, 0.0}};
+/// Of activations of 8 bits, INT8. FP8 takes half as long again. Not fitted.
+inline constexpr StageTimes kStages8[] = {{16, 128, 0.17, 0.30, 0.0}, {16, 256, 0.33, 0.58, 0.0},
+                                          {32, 128, 0.18, 0, 0.0},    {32, 256, 0.35, 0, 0.0},
+                                          {64, 128, 0.29, 0, 0.0},    {64, 256, 0.55, 0, 0.0}};
+constexpr const StageTimes& stage_times(std::span<const StageTimes> rows, int m, int n) {
+  return *std::ranges::find_if(rows, [&](const StageTimes& row) { return row.m == m && row.n == n; });
 }
-/// Clusters are put two blocks to a multiprocessor, if they fit. Where some multiprocessors have two and some
-/// one, the former are waited for.
-inline double stage(const HopperTile& tile, int blocks, bool clusters, int num_sms) {
-  const double bytes = static_cast<double>(tile.k) * tile.n * tile.bits / 8;
-  const bool two = blocks > num_sms || (clusters && tile.blocks_per_sm > 1);
-  const bool uneven = blocks > num_sms && blocks < num_sms * tile.blocks_per_sm;
-  return std::max(stage_of_128(tile, two) * tile.k / 128, bytes * blocks / kBytesPerMicrosecond) *
-         (uneven ? 1.1 : 1.0);
+constexpr StageTimes stage_times(Weight weight, Float activations, int m, int n) {
+  StageTimes times = stage_times(kStages16, m, n);
+  const double slower = 1.0 + times.decoding * (decode(weight, activations) - 1.0);
+  times.alone *= slower, times.beside_another *= slower;
+  return times;
 }
-/// `clusters_left`: beside a launch's clusters some more would fit. Few rows wait less for that.
-inline double start(const HopperTile& tile, bool places_left, bool clusters_left) {
-  if (tile.blocks_per_sm == 1) return kStart;
-  return kStart + (!places_left ? kNoPlaceLeft : !clusters_left ? kNoPlaceLeft * tile.m / 16 : 0.0);
+constexpr StageTimes stage_times(Activation8 activations, int m, int n) {
+  StageTimes times = stage_times(kStages8, m, n);
+  const double slower = activations == Activation8::e4m3 ? 1.5 : 1.0;
+  times.alone *= slower, times.beside_another *= slower;
+  return times;
 }
-/// A cluster's blocks send one another their sums, or write them to shared memory and read one another's.
-inline double exchange(const HopperTile& tile, int parts) {
-  if (!tile.pushes) return 0.78 * parts + 0.006 * tile.m;
-  return tile.m <= 16 ? 0.093 * tile.m : 0.66 * parts;
+
+/// `stages` of one block of `blocks`. One of the `tiles_m` tiles that need the same weights fetches them from
+/// memory, the others from the cache. What the ring holds was fetched before, where two launches share a
+/// multiprocessor.
+inline double multiply(const HopperTile& tile, double stages, int blocks, int tiles_m, bool two) {
+  const double compute = (two ? tile.beside_another : tile.alone) * tile.k / 128,
+               bytes = static_cast<double>(tile.k) * tile.n * tile.bits / 8 * blocks,
+               first = 1.0 / std::min(blocks, tiles_m),
+               fetch = std::max(compute, bytes * (first / kBytesPerMicrosecond +
+                                                  (1.0 - first) / kCachedBytesPerMicrosecond));
+  const double fetched = tile.blocks_per_sm > 1 ? std::min<double>(stages, tile.ring) : 0.0;
+  return fetched * compute + (stages - fetched) * fetch;
+}
+inline double start(bool places_left) {
+  return kStart + (places_left ? 0.0 : kNoPlaceLeft);
+}
+inline double kilobytes(const HopperTile& tile) {
+  return tile.m * tile.n * 4.0 / 1024;  // of sums
+}
+/// A block's tiles, scaled and written.
+inline double finish(const HopperTile& tile, int tiles) {
+  return tiles * (0.22 + 0.011 * kilobytes(tile));
+}
+/// A cluster's blocks send one another their sums, of `live` of the tile's rows, or read one another's.
+inline double exchange(const HopperTile& tile, int parts, double live) {
+  const double received = kilobytes(tile) * live * (parts - 1) / parts;
+  return tile.pushes ? 0.6 + 0.04 * parts + 0.06 * received : 1.1 + 0.057 * received;
 }
 /// The last of a tile's blocks reads the sums of every other from memory.
 inline double collect(const HopperTile& tile) {
-  return 0.59 + 0.026 * tile.m;
+  return 0.96 + 0.055 * kilobytes(tile);
 }
 /// Stripes begin all over K, and blocks that read the same weights, or tiles' neighbours in memory, meet less
 /// in the cache; the more so behind whole tiles, as blocks have then come apart.
 inline double scattered(bool shared_weights, bool behind_tiles) {
-  if (shared_weights) return behind_tiles ? 2.4 : 1.025;
-  return behind_tiles ? 1.24 : 1.05;
+  if (shared_weights) return behind_tiles ? 1.6 : 1.15;
+  return behind_tiles ? 1.28 : 1.065;
 }
 
 }  // namespace model
 
-/// Among `rows` (those that take the layer) times the ways to divide the work.
-inline HopperChoice choose_hopper(std::span<const HopperTile> rows, K k, N n, M m, const GpuTraits& gpu) {
-  HopperChoice best;
-  const auto offer = [&](int row, const Partition& partition, double microseconds) {
-    if (best.row < 0 || microseconds < best.microseconds) best = {row, partition, microseconds};
-  };
+/// The ways to divide the work between the blocks of a GPU, by each of `rows` (those that take the layer).
+inline std::vector<HopperChoice> hopper_choices(std::span<const HopperTile> rows, K k, N n, M m,
+                                                const GpuTraits& gpu) {
+  std::vector<HopperChoice> choices;
   const auto divide_up = [](std::int64_t a, std::int64_t b) { return static_cast<int>((a + b - 1) / b); };
   for (int row = 0; row < static_cast<int>(rows.size()); ++row) {
     const HopperTile& tile = rows[static_cast<std::size_t>(row)];
@@ -111,18 +135,29 @@ inline HopperChoice choose_hopper(std::span<const HopperTile> rows, K k, N n, M 
     // The device counts units in 32 bits.
     if (static_cast<std::int64_t>(tiles_m) * tiles_n * stages > (std::int64_t{1} << 30)) continue;
     const int tiles = tiles_m * tiles_n, places = gpu.num_sms * tile.blocks_per_sm;
+    const auto& clusters_of_one = gpu.clusters.front();
+    const auto& clusters_that_fit = gpu.clusters[static_cast<std::size_t>(tile.blocks_per_sm - 1)];
+    const auto rows_of_m = std::min<std::int64_t>(m.value, tile.m);
+    const double live =
+        static_cast<double>(tile.m == 8 ? (rows_of_m + 1) / 2 * 2 : (rows_of_m + 7) / 8 * 8) / tile.m;
 
     const auto in_parts = [&](int clusters, int parts) {
       const int blocks = clusters * parts;
       if (blocks == 0) return;
       const int waves = tiles / blocks, cut = tiles - waves * blocks;
       if (cut * parts > blocks || (parts > 1 && cut == 0)) return;
-      const int used = waves > 0 ? blocks : cut * parts;
+      const int used = waves > 0 ? blocks : cut * parts, used_clusters = used / parts;
       const int longest = waves * stages + (cut > 0 ? divide_up(stages, parts) : 0);
-      offer(row, Partition{tiles_m, tiles_n, stages, used, waves, parts},
-            model::start(tile, used < places, parts == 1 || 9 * used <= 8 * blocks) +
-                longest * model::stage(tile, used, parts > 1, gpu.num_sms) +
-                (parts > 1 ? model::exchange(tile, parts) : 0));
+      // Clusters are spread over multiprocessors as far as they fit.
+      const bool two =
+          used > gpu.num_sms || (parts > 1 && tile.blocks_per_sm > 1 &&
+                                 10 * used_clusters > 11 * clusters_of_one[static_cast<std::size_t>(parts)]);
+      const bool places_left =
+          tile.blocks_per_sm == 1 || (used < places && (parts == 1 || 9 * used_clusters <= 8 * clusters));
+      choices.push_back({row, Partition{tiles_m, tiles_n, stages, used, waves, parts},
+                         model::start(places_left) + model::multiply(tile, longest, used, tiles_m, two) +
+                             model::finish(tile, waves + (cut > 0 ? 1 : 0)) +
+                             (parts > 1 ? model::exchange(tile, parts, live) : 0)});
     };
     const auto in_stripes = [&](int slots, int waves) {
       const int blocks = std::min(slots, tiles * stages), cut = tiles - waves * blocks;
@@ -131,22 +166,22 @@ inline HopperChoice choose_hopper(std::span<const HopperTile> rows, K k, N n, M 
       const int stripe = divide_up(partition.cut_units(), blocks);
       const int sharers = std::min(stages, 1 + divide_up(stages, stripe));
       const double scattered = tiles >= places ? model::scattered(tiles_m > 1, waves > 0) : 1.0;
-      offer(row, partition,
-            model::start(tile, blocks < places, true) +
-                (waves * stages + stripe * scattered) * model::stage(tile, blocks, false, gpu.num_sms) +
-                sharers * model::collect(tile));
+      choices.push_back({row, partition,
+                         model::start(tile.blocks_per_sm == 1 || blocks < places) +
+                             model::multiply(tile, waves * stages + stripe * scattered, blocks, tiles_m,
+                                             blocks > gpu.num_sms) +
+                             model::finish(tile, waves + 2) + sharers * model::collect(tile)});
     };
-    // Blocks may stand alone on a multiprocessor where more fit; those of clusters are put together.
+    // Blocks may stand alone on a multiprocessor where more fit.
     for (int slots = gpu.num_sms; slots <= places; slots += gpu.num_sms) {
       in_parts(slots, 1);
       in_stripes(slots, 0);
-      in_stripes(slots, tiles / slots);
+      if (tiles > slots) in_stripes(slots, tiles / slots);
     }
-    const auto& clusters = gpu.clusters[static_cast<std::size_t>(tile.blocks_per_sm - 1)];
     for (int parts = 2; parts <= std::min(GpuTraits::kMaxCluster, stages); ++parts)
-      in_parts(clusters[static_cast<std::size_t>(parts)], parts);
+      in_parts(clusters_that_fit[static_cast<std::size_t>(parts)], parts);
   }
-  return best;
+  return choices;
 }
 
 }  // namespace mpk

@@ -16,8 +16,8 @@ namespace mpk {
 
 struct HopperArgs {
   CUtensorMap activations;  // (m, k), boxes of kTileM rows of kPanelK, swizzled
-  CUtensorMap words;        // (k / kStepK, n / 64 tiles), elements of 8 bytes, boxes of kSteps rows of 256
-  CUtensorMap scales;       // (groups, n), boxes of groups_per_stage rows of 256
+  CUtensorMap words;        // (k / kStepK, n / 64 tiles), elements of 8 bytes, boxes of kSteps rows
+  CUtensorMap scales;       // (groups, n), boxes of groups_per_stage rows of kBlockN
   CUtensorMap zeros;        // (groups, n / kZeroColumns), boxes of groups_per_stage rows of as many columns
   const std::uint16_t* column_scales;  // if not grouped: one a column, applied to the finished sums
   const std::uint16_t* bias;           // (n), permuted like column_scales, or null
@@ -29,6 +29,7 @@ struct HopperArgs {
   int m, n;
   int groups_per_stage, group_shift;  // k-step s belongs to group s >> group_shift
   bool grouped;
+  std::uint32_t no_bits = 0;  // HopperMemory::release()
   Partition partition;
 };
 
@@ -79,9 +80,10 @@ template <int kStages>
 struct RingSlot {
   int index = 0;
   std::uint32_t parity = 0;
-  __device__ __forceinline__ void next() {
-    if (++index < kStages) return;
-    index = 0;
+  __device__ __forceinline__ void advance(int stages = 1) {
+    index += stages;
+    if (index < kStages) return;
+    index -= kStages;
     parity ^= 1;
   }
 };
@@ -89,16 +91,27 @@ struct RingSlot {
 template <class T>
 struct HopperMemory {
   std::uint32_t base;
+  std::uint32_t no_bits;  ///< 0, though the compiler does not know
   __device__ __forceinline__ std::uint32_t stage(int slot) const { return base + slot * T::kStageBytes; }
-  __device__ __forceinline__ std::uint32_t sums() const { return base + T::kSumsAt; }
-  __device__ __forceinline__ std::uint32_t all_sums() const { return base; }
+  __device__ __forceinline__ std::uint32_t ring() const { return base; }
+  __device__ __forceinline__ std::uint32_t behind_ring() const { return base + T::kBehindRingAt; }
   __device__ __forceinline__ std::uint32_t full(int slot) const { return base + T::kBarriersAt + slot * 8; }
   __device__ __forceinline__ std::uint32_t empty(int slot) const { return full(T::kStages + slot); }
+  __device__ __forceinline__ std::uint32_t pushed_barrier() const { return base + T::kPushedBarrierAt; }
   __device__ __forceinline__ std::uint32_t flag() const { return base + T::kFlagAt; }
-  __device__ __forceinline__ std::uint32_t pushed() const { return base + T::kPushedAt; }
-  /// The warp has done with stage `slot`, if it is one: the copies may fill it again.
-  __device__ __forceinline__ void release(int& slot, int lane) const {
-    if (slot >= 0 && lane == 0) barrier_arrive(empty(slot));
+  /// The copies of a use of a place of the ring are there. A barrier's parity is the same for a use and the
+  /// one before the last: who did not read the use before, and may come too early, waits until its readers
+  /// are through. (It cannot be two uses early: the copies of the one before are issued before those of the
+  /// stage that this warp has read last.)
+  __device__ __forceinline__ void wait_for_stage(int slot, std::uint32_t parity) const {
+    if constexpr (!T::kSameReaders) barrier_wait(empty(slot), parity ^ 1);
+    barrier_wait(full(slot), parity);
+  }
+  /// The warp has done with stage `slot`, if it is one: the copies may fill it again. An arrival does not
+  /// wait for loads that are under way, and a copy out of the L2 cache may overtake them: so it depends on
+  /// what the last of them brought, unless products made of that have been waited for.
+  __device__ __forceinline__ void release(int& slot, int lane, std::uint32_t last_read = 0) const {
+    if (slot >= 0 && lane == 0) barrier_arrive(empty(slot) + (last_read & no_bits));
     slot = -1;
   }
 };
@@ -120,8 +133,8 @@ struct StageCopier {
     barrier_arrive_expect(barrier, T::kScalesAt + scale_bytes + zero_bytes);
 #pragma unroll
     for (int box = 0; box < T::kWordBoxes; ++box)
-      bulk_copy_box(stage + T::kWeightsAt + box * T::kBoxBytes, args.words, n0 * T::kWordBoxes + box * 256,
-                    step, barrier, once);
+      bulk_copy_box(stage + T::kWeightsAt + box * T::kBoxBytes, args.words,
+                    n0 * T::kElementsPerColumn + box * (T::kBoxRowBytes / 8), step, barrier, once);
     if (args.grouped)
       bulk_copy_box(stage + T::kScalesAt, args.scales, n0, step >> args.group_shift, barrier, once);
     if constexpr (T::kZeroBits > 0)
@@ -155,9 +168,9 @@ struct StageCopier {
   __device__ __forceinline__ void start() const {
     for (int slot = 0; slot < T::kStages; ++slot) {
       barrier_init(memory.full(slot), 1);
-      barrier_init(memory.empty(slot), T::kReaders);
+      barrier_init(memory.empty(slot), T::kTeamWarps);
     }
-    barrier_init(memory.pushed(), 1);
+    barrier_init(memory.pushed_barrier(), 1);
     barrier_init_fence();
     fill([&](const TilePlace<T>& place, int stage, int slot) { weights(place.n, stage, slot); });
   }
@@ -168,7 +181,7 @@ struct StageCopier {
         fill([&](const TilePlace<T>& place, int stage, int slot) { activations(place.m, stage, slot); });
     for (RingSlot<T::kStages> slot; at.more(); at.next_tile(args.partition)) {
       const TilePlace<T> place{args.partition, at.tile};
-      for (; at.more(); ++at.stage, slot.next()) {
+      for (; at.more(); ++at.stage, slot.advance()) {
         barrier_wait(memory.empty(slot.index), slot.parity);
         weights(place.n, at.stage, slot.index);
         activations(place.m, at.stage, slot.index);

@@ -15,7 +15,6 @@ template <class T>
 struct StageReader16 {
   HopperSums<T>& sums;
   static constexpr int kTilesPerBox = T::kBoxRowBytes / T::kTileBytes;
-  static_assert(T::kFragments == 4 || T::kFragments == 1, "a tile's, or one that teams share");
   static constexpr int kWords = T::kFragments * T::kBits / 4;  ///< of one lane and step
   const std::uint32_t words_at = T::kWeightsAt + sums.tile_of_warp / kTilesPerBox * T::kBoxBytes +
                                  sums.tile_of_warp % kTilesPerBox * T::kTileBytes;
@@ -29,15 +28,16 @@ struct StageReader16 {
 
   using Words = LaneWords<kWords>;
   __device__ __forceinline__ void load_words(std::uint32_t at, Words& words) const {
-    if constexpr (kWords == 4) {
-      words.set(0, load_shared(at + sums.lane * 16));
-    } else if constexpr (kWords == 1) {
-      words.of[0] = load_shared_word(at + sums.lane * 16 + sums.first_fragment * 4);
+    const std::uint32_t of_lane = at + sums.lane * (T::kBits * 4) + sums.first_fragment * T::kBits;
+    if constexpr (kWords == 8) {
+      load_eight_words(at, sums.lane, words);
+    } else if constexpr (kWords == 4) {
+      words.set(0, load_shared(of_lane));
     } else if constexpr (kWords == 2) {
-      const uint2 v = load_shared2(at + sums.lane * 32 + sums.first_fragment * 8);
+      const uint2 v = load_shared2(of_lane);
       words.of[0] = v.x, words.of[1] = v.y;
     } else {
-      load_eight_words(at, sums.lane, words);
+      words.of[0] = load_shared_word(of_lane);
     }
   }
 
@@ -52,6 +52,8 @@ struct StageReader16 {
       const uint2 v = load_shared2(at);
       decode_scales<T::kWeight, T::kFloat>(v.x, scales[0], scales[1]);
       decode_scales<T::kWeight, T::kFloat>(v.y, scales[2], scales[3]);
+    } else if constexpr (T::kFragments == 2) {
+      decode_scales<T::kWeight, T::kFloat>(load_shared_word(at), scales[0], scales[1]);
     } else {
       // Four columns stand together, and the lane's are one of their pairs.
       std::uint32_t pairs[2];
@@ -63,6 +65,9 @@ struct StageReader16 {
     if constexpr (T::kFragments == 4) {
       const uint4 v = load_shared(at);
       pairs[0] = v.x, pairs[1] = v.y, pairs[2] = v.z, pairs[3] = v.w;
+    } else if constexpr (T::kFragments == 2) {
+      const uint2 v = load_shared2(at);
+      pairs[0] = v.x, pairs[1] = v.y;
     } else {
       pairs[0] = load_shared_word(at);
     }

@@ -1,6 +1,8 @@
 #pragma once
 // What distinguishes one shipped Hopper GEMM from the next. Numbers only.
 
+#include <algorithm>
+
 #include "kernels/device/decode.cuh"
 #include "kernels/device/fragment.cuh"
 #include "kernels/device/swizzle.cuh"
@@ -8,26 +10,26 @@
 
 namespace mpk {
 
-/// Who multiplies, and how they share a block's work: whole stages in turns, taken by teams of warps that
-/// each multiply for themselves (mma.sync) or by warpgroups (wgmma), and summed at the end of a tile; or the
-/// fragments of every stage, where the sums of all columns would not fit a thread's registers.
-enum class Share { stages_by_warps, stages, fragments };
+/// Who multiplies: warps, each for itself (mma.sync), or four together (wgmma).
+enum class By { warps, warpgroups };
 
-/// A block holds kTileM activation rows and 256 columns; four warps each decode one 64-column tile. Two
-/// blocks fit a multiprocessor where kBlocksPerSm says so: the second is either of the same launch, or of the
-/// next, whose weights are then under way before this one has ended. With few rows decoding is what takes
-/// time and power: scales are applied to the sums of a group and not to weights; where activations have one
-/// byte, always. A step is 32 bytes of a row of activations.
-template <Weight kWeight_, Float kFloat_, int kTileM_, int kTileK_, int kStages_, Share kShare_,
-          int kWarpgroups_, int kBlocksPerSm_, int kBuffers_, int kActivationBytes_ = 2>
+/// A block holds kTileM activation rows and kBlockN columns. Of every step of a stage, kBlockN / 16 fragments
+/// of weights, a warp decodes kFragments; as many warps as it takes to decode them all are a team, and teams
+/// take stages in turns: their sums are added up at the end of a tile. Two blocks fit a multiprocessor where
+/// kBlocksPerSm says so: the second is either of the same launch, or of the next, whose weights are then
+/// under way before this one has ended. With few rows decoding is what takes time and power: scales are
+/// applied to the sums of a group and not to weights; where activations have one byte, always. A step is 32
+/// bytes of a row of activations.
+template <Weight kWeight_, Float kFloat_, int kTileM_, int kBlockN_, int kTileK_, int kStages_, By kBy_,
+          int kFragments_, int kWarpgroups_, int kBlocksPerSm_, int kBuffers_, int kActivationBytes_ = 2>
 struct HopperTraits {
   static constexpr Weight kWeight = kWeight_;
   static constexpr Float kFloat = kFloat_;
   static constexpr int kBits = bits_of(kWeight), kActivationBytes = kActivationBytes_;
-  static constexpr int kTileM = kTileM_, kBlockN = 256, kTileK = kTileK_, kStages = kStages_;
+  static constexpr int kTileM = kTileM_, kBlockN = kBlockN_, kTileK = kTileK_, kStages = kStages_;
   static constexpr int kWarpgroups = kWarpgroups_, kBlocksPerSm = kBlocksPerSm_;
   static constexpr int kConsumers = kWarpgroups * 128;  ///< threads that multiply
-  static constexpr bool kByWarps = kShare_ == Share::stages_by_warps;
+  static constexpr bool kByWarps = kBy_ == By::warps;
   static constexpr int kThreads =
       kConsumers + 128;  ///< one more warpgroup copies, and gives its registers away
   // What a block starts with is all that it can hand round, in units of 8 a thread.
@@ -35,7 +37,6 @@ struct HopperTraits {
   static constexpr int kConsumerRegisters =
       (kLaunchRegisters * kThreads - kCopierRegisters * 128) / kConsumers / 8 * 8;
 
-  static constexpr bool kShareStages = kShare_ != Share::fragments;
   /// Where that takes fewer operations: not where groups are short, nor where more sums than weights would be
   /// scaled, nor where an unscaled sum would leave the range of a float.
   static constexpr bool kScaleSums =
@@ -50,20 +51,19 @@ struct HopperTraits {
   /// A k-step s belongs to group s >> kGroupShift; -1: the layer says.
   static constexpr int kGroupShift = is_fp4(kWeight) ? kStepsPerScale / 2 : -1;
 
-  static constexpr int kTilesN = kBlockN / kTileN;                   ///< a warp decodes one of them
-  static constexpr int kTeams = kConsumers / kWarpSize / kTilesN;    ///< of as many warps: those of a stage
-  static constexpr int kOwners = kShareStages ? kTeams : 1;          ///< of sums that add up to a tile's
-  static constexpr int kReaders = kConsumers / kWarpSize / kOwners;  ///< warps that read a stage
-  /// A place of the ring has the same readers at every use: who has not seen a use's copies arrive cannot
-  /// wait for the next one's, as copies arrive in any order and a barrier's parity is the same for a use and
-  /// the one before the last.
-  static_assert(kStages % kOwners == 0);
-  /// A warpgroup may hold a stage until it is in its next.
-  static_assert(kByWarps || kStages >= 2 * kOwners);
+  static constexpr int kTilesN = kBlockN / kTileN;
+  static constexpr int kFragments = kFragments_, kFragmentsOfTile = kTileN / 16;  ///< one is 16 x 16
+  static constexpr int kTeamWarps = kTilesN * kFragmentsOfTile / kFragments;
+  static constexpr int kTeams = kConsumers / kWarpSize / kTeamWarps;
+  static_assert(kTeams * kTeamWarps * kWarpSize == kConsumers && (kByWarps || kTeamWarps % 4 == 0));
+  /// A team waits for a use of a place of the ring while the copies of its last stage may be the newest that
+  /// it has seen; a warpgroup holds that one until it is in the next.
+  static_assert(kStages >= kTeams + (kByWarps ? 0 : 1));
+  /// Does a place of the ring have the same readers at every use?
+  static constexpr bool kSameReaders = kStages % kTeams == 0;
 
-  static constexpr int kSteps = kTileK / kStepK;                    ///< of a stage
-  static constexpr int kFragments = kShareStages ? 4 : 4 / kTeams;  ///< of a tile, decoded by one warp
-  static_assert(kSteps % 4 == 0 && kFragments * (kShareStages ? 1 : kTeams) == 4);
+  static constexpr int kSteps = kTileK / kStepK;  ///< of a stage
+  static_assert(kSteps % 4 == 0);
   /// Of decoded fragments: with two, the products of one are under way while the other is decoded. More than
   /// two ptxas does not follow: it makes the products wait for one another (C7513).
   static constexpr int kBuffers = kBuffers_;
@@ -77,7 +77,9 @@ struct HopperTraits {
   static constexpr int kTileBytes = kStepK * kTileN * kBits / 8;  ///< a step's 64 columns
   /// The copy engine takes boxes of at most 256 elements of 8 bytes a row: 256 columns of 4 bits, or 128 of
   /// 8; half as many where a step is 32 rows.
-  static constexpr int kBoxRowBytes = 2048, kWordBoxes = kTilesN * kTileBytes / kBoxRowBytes;
+  static constexpr int kWordBoxes = (kTilesN * kTileBytes + 2047) / 2048,
+                       kBoxRowBytes = kTilesN * kTileBytes / kWordBoxes;
+  static constexpr int kElementsPerColumn = kTileBytes / kTileN / 8;  ///< of a step
   static constexpr int kBoxBytes = kSteps * kBoxRowBytes;
   static constexpr int kPanelK = 128 / kActivationBytes;
   static constexpr int kPanelBytes = kTileM * 128;
@@ -95,34 +97,60 @@ struct HopperTraits {
   static constexpr int kStageBytes = (kZerosAt + kScaleRows * kZeroRowBytes + 1023) / 1024 * 1024;
   static constexpr int kRingBytes = kStages * kStageBytes;
 
-  // Float sums of a tile on their way out, rows padded so that the lanes of a warp meet in no bank: behind
-  // the ring some rows at a time, or, after the last tile of a cluster's block, all of them where the ring
-  // was.
-  static constexpr int kSumRow = kBlockN + 4;
-  static constexpr int kPartRows = kByWarps ? 8 : 16, kParts = kTileM / kPartRows;
-  /// Sums that stand side by side: teams of warps leave theirs without waiting for one another.
-  static constexpr int kSumSets = kByWarps ? kOwners : 1;
-  static_assert(kSumSets * kTileM * kSumRow * 4 <= kRingBytes);
-  /// Few sums go from block to block of a cluster by being pushed, to the same place: all of a tile.
-  static constexpr bool kPush = kTileM <= 32;
-  static constexpr int kPartBytes = kSumSets * kPartRows * kSumRow * 4,
-                       kPushedBytes = kPush ? kTileM * kBlockN * 4 + GpuTraits::kMaxCluster * 16 : 0;
-  static constexpr int kSumsAt = kRingBytes;
-  static constexpr int kBarriersAt = kSumsAt + (kPartBytes > kPushedBytes ? kPartBytes : kPushedBytes);
-  /// A barrier for copies to every stage and one for its readers, one for what is pushed; a flag.
-  static constexpr int kFlagAt = kBarriersAt + 2 * kStages * 8, kPushedAt = kFlagAt + 8;
-  static constexpr int kSmemBytes = kPushedAt + 8;
+  // Sums of a tile on their way out (tile_finisher.cuh): quads of every thread to be added up over the teams,
+  // rows to be put into order. All of them where the ring was, after a block's last tile, or behind it as
+  // many as there is room for.
+  static constexpr int kQuads = kFragments * kTileM / 8, kOwnQuads = (kQuads + kTeams - 1) / kTeams;
+  static constexpr int kQuadBytes = kTeamWarps / kTilesN * kWarpSize * 16;  ///< of all warps of 64 columns
+  /// Few sums go from block to block of a cluster by being pushed: to every block its share of all others',
+  /// where it finished earlier tiles.
+  static constexpr bool kPush = kTileM * kBlockN <= 32 * 256;
+  static constexpr int most_pushed() {
+    int most = 0;
+    for (int parts = 2; parts <= GpuTraits::kMaxCluster; ++parts)
+      most = std::max(most, (parts - 1) * ((kQuads * kTilesN + parts - 1) / parts));
+    return most;
+  }
+  static constexpr int kPushedBytes = kPush ? most_pushed() * kQuadBytes : 0, kBehindRingAt = kRingBytes;
   static constexpr int kSmemOfSm = 228 * 1024, kSmemReserved = 1024;  ///< of it, for every block
+  static constexpr int kRoom =
+      kSmemOfSm / kBlocksPerSm - kSmemReserved - kBehindRingAt - (2 * kStages + 2) * 8;
+  /// Of a thread: two teams send each other halves, more leave all they have.
+  static constexpr int kAllQuads = kTeams == 2 ? kOwnQuads : kQuads;
+  static constexpr int kAllQuadBytes = kTeams == 1 ? 0 : kAllQuads * kConsumers * 16,
+                       kAllOutBytes = kFragments == 1 ? kTileM * kBlockN * 2 : 0;
+  /// `all`, or that halved as often as it takes to fit into kRoom.
+  static constexpr int part_that_fits(int all, int bytes) {
+    for (; bytes > kRoom; bytes /= 2) all /= 2;
+    return all;
+  }
+  static constexpr int kPieceQuads = part_that_fits(kAllQuads, kAllQuadBytes),
+                       kOutRows = part_that_fits(kTileM, kAllOutBytes);
+  static constexpr bool kAllAtOnce = kPieceQuads == kAllQuads && kOutRows == kTileM;
+  static_assert(kPieceQuads > 0 && kOutRows >= 8 && kAllQuads % kPieceQuads == 0);
+  static_assert(std::max({kAllQuadBytes, kAllOutBytes, kOwnQuads* kConsumers * 16}) <= kRingBytes);
+  /// In a cluster rows are put into order where the others do not read sums.
+  static constexpr int kPulledBytes = kPush ? 0 : kOwnQuads * kConsumers * 16;
+  static constexpr bool kOutBehindPulled = kPulledBytes + kAllOutBytes <= kRingBytes;
+  static constexpr int kClusterOutAt = kOutBehindPulled ? kPulledBytes : kBehindRingAt,
+                       kClusterOutRows = kOutBehindPulled ? kTileM : kOutRows;
+  static constexpr int kBehindRingBytes =
+      std::max({kPushedBytes, kAllQuadBytes / kAllQuads* kPieceQuads, kAllOutBytes / kTileM* kOutRows});
+  static constexpr int kBarriersAt = kBehindRingAt + kBehindRingBytes;
+  /// A barrier for copies to every stage and one for its readers, one for what is pushed; a flag.
+  static constexpr int kPushedBarrierAt = kBarriersAt + 2 * kStages * 8, kFlagAt = kPushedBarrierAt + 8;
+  static constexpr int kSmemBytes = kFlagAt + 8;
   static_assert(kBlocksPerSm * (kSmemBytes + kSmemReserved) <= kSmemOfSm);
 
-  /// One block's float sums of one tile in the workspace: rows of kBlockN.
+  /// One block's float sums of one tile in the workspace.
   static constexpr int kSlotFloats = kTileM * kBlockN;
 };
 
 /// The same for activations of 8 bits. The other parameters are those of HopperTraits.
-template <Activation8 kActivations8_, Weight kWeight_, Float kFloat_, int kTileM_, int kTileK_, int kStages_,
-          Share kShare_, int... kNumbers>
-struct HopperTraits8 : HopperTraits<kWeight_, kFloat_, kTileM_, kTileK_, kStages_, kShare_, kNumbers..., 1> {
+template <Activation8 kActivations8_, Weight kWeight_, Float kFloat_, int kTileM_, int kBlockN_, int kTileK_,
+          int kStages_, int... kNumbers>
+struct HopperTraits8
+    : HopperTraits<kWeight_, kFloat_, kTileM_, kBlockN_, kTileK_, kStages_, By::warpgroups, kNumbers..., 1> {
   static constexpr Activation8 kActivations8 = kActivations8_;
   /// Every stage ends a group and a chain of FP8 sums, so that both are over when a stage is.
   static_assert(kTileK_ % 128 == 0 && kTileK_ % kChain8 == 0);

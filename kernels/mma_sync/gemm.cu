@@ -82,13 +82,10 @@ std::string tile(const GemmPlan& plan) {
   return tile_text(variant_of(plan));
 }
 
-void plan(GemmPlan& plan, const GpuTraits& gpu) {
+std::vector<GemmPlan> plans(const GemmPlan& asked, const GpuTraits& gpu) {
+  GemmPlan plan = asked;
   const LayerShape& layer = plan.layer;
   const M m = plan.m;
-  const auto refuse = [&](const char* why) {
-    throw Error{ErrorKind::unsupported, "no GPU kernel for " + describe(layer) + ": " + why};
-  };
-  plan.variant = -1;
   for (int i = 0; i < static_cast<int>(variants().size()); ++i) {
     const MmaSyncVariant& row = variants()[static_cast<std::size_t>(i)];
     if (!takes(row, layer)) continue;
@@ -102,7 +99,7 @@ void plan(GemmPlan& plan, const GpuTraits& gpu) {
   const std::int64_t stages = tiles(layer.k.value, v.tile.k);
   // The device counts units and rows in 32 bits.
   constexpr std::int64_t kMax = std::numeric_limits<int>::max() / 2;
-  if (m.value > kMax || tiles_m > kMax / (tiles_n * stages)) refuse("M is too large");
+  if (m.value > kMax || tiles_m > kMax / (tiles_n * stages)) return {};
 
   plan.partition = Partition{static_cast<int>(tiles_m), static_cast<int>(tiles_n), static_cast<int>(stages),
                              std::max(1, gpu.num_sms) * v.blocks_per_sm};
@@ -110,6 +107,7 @@ void plan(GemmPlan& plan, const GpuTraits& gpu) {
   plan.counter_bytes = round_up(static_cast<std::size_t>(p.tiles()) * sizeof(int), 128);
   plan.workspace_bytes =
       plan.counter_bytes + static_cast<std::size_t>(p.slots()) * static_cast<std::size_t>(v.slot_bytes);
+  return {plan};
 }
 
 void launch(const GemmPlan& plan, const GemmBuffers& buffers, GpuStream stream) {
@@ -150,7 +148,7 @@ bool runs_on(int capability) {
 
 }  // namespace
 
-const GemmFamilyRow kMmaSyncFamily{GemmFamily::mma_sync, runs_on, refusal, plan, launch, table, tile};
+const GemmFamilyRow kMmaSyncFamily{GemmFamily::mma_sync, runs_on, refusal, plans, launch, table, tile};
 
 std::string gemm_code_missing() {
   cudaFuncAttributes attributes{};

@@ -81,14 +81,27 @@ TEST_CASE("GPU: more rows than one launch of a small kernel takes", "[kernels][g
   check_layer(rng, make_layer(rng, shape, Numbers::wild, true), {70000});
 }
 
-TEST_CASE("GPU: any number of blocks gives the same whole numbers", "[kernels][gpu][small]") {
+TEST_CASE("GPU: every plan, for any number of blocks, gives the same whole numbers",
+          "[kernels][gpu][plans]") {
   if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
-  const int m_size = GENERATE(6, 9, 30, 130);
+  const int m_size = GENERATE(3, 130);  // every tile of the tables serves either
   const M m{m_size};
   for (const Kind kind : kKinds) {
     const int group_size = kind.weight == Weight::nvfp4 ? 16 : kind.weight == Weight::mxfp4 ? 32 : 64;
     std::mt19937 rng{mpk::test::seed()};
     const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, 1088, 320), Numbers::exact, true);
-    check_any_number_of_blocks(layer, small_activations(rng, m, layer.shape.k, kind.activations), m);
+    check_every_plan(layer, small_activations(rng, m, layer.shape.k, kind.activations), m);
+  }
+}
+
+TEST_CASE("GPU: every row of the tables", "[kernels][gpu][once]") {  // for sanitizers
+  if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
+  for (const Kind kind : kKinds) {
+    std::mt19937 rng{mpk::test::seed()};
+    const int group_size = group_sizes(kind.weight).back();
+    const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, 640, 320), Numbers::exact, true);
+    const M most{100};
+    check_every_row(layer, small_activations(rng, most, layer.shape.k, kind.activations), most,
+                    {5, 12, 20, 40, 100});
   }
 }

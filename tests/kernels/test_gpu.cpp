@@ -167,17 +167,3 @@ TEST_CASE("GPU: K that is no multiple of a stage, down to one step", "[kernels][
       }
     }
 }
-
-TEST_CASE("GPU: one launch of every row of the tables", "[kernels][gpu][once]") {  // for sanitizers
-  NEED_GPU();
-  for (const Kind kind : kKinds) {
-    std::mt19937 rng{mpk::test::seed()};
-    const int group_size = group_sizes(kind.weight).back();
-    const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, 640, 320), Numbers::exact);
-    for (const int m_size : {5, 12, 20, 40, 100}) {
-      CAPTURE(name_of(kind.weight), name_of(kind.activations), m_size);
-      const M m{m_size};
-      check_whole_numbers(layer, small_activations(rng, m, layer.shape.k, kind.activations), m);
-    }
-  }
-}

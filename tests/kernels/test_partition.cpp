@@ -164,12 +164,12 @@ TEST_CASE("every tile that waves leave in as many parts", "[kernels]") {
   }
 }
 
-TEST_CASE("the choice for Hopper divides all of the work, and among the rows that are offered", "[kernels]") {
-  const std::vector<HopperTile> rows{{4, 8, 256, 128, 2, true, 1.0},
-                                     {4, 16, 256, 128, 2, true, 1.0},
-                                     {4, 32, 256, 128, 1, false, 1.0},
-                                     {4, 64, 256, 128, 1, false, 1.0},
-                                     {4, 128, 256, 128, 1, false, 1.0}};
+TEST_CASE("every choice for Hopper divides all of the work, and fits the GPU", "[kernels]") {
+  const std::vector<HopperTile> rows{{4, 8, 64, 128, 2, 14, true, 0.2, 0.3},
+                                     {4, 16, 128, 128, 2, 7, true, 0.3, 0.5},
+                                     {4, 32, 256, 128, 1, 6, true, 0.6, 0.0},
+                                     {4, 64, 128, 128, 1, 6, true, 0.5, 0.0},
+                                     {4, 256, 128, 64, 1, 4, false, 1.3, 0.0}};
   GpuTraits gpu{90, 132};
   const bool clusters = GENERATE(false, true);
   if (clusters)  // as an H200 answers
@@ -177,34 +177,38 @@ TEST_CASE("the choice for Hopper divides all of the work, and among the rows tha
   const auto [k, n] =
       GENERATE(table<int, int>({{64, 64}, {144, 320}, {4096, 4096}, {4096, 28672}, {28672, 8192}}));
   for (const int m : {1, 8, 9, 16, 17, 64, 65, 300, 4096}) {
-    CAPTURE(clusters, k, n, m);
-    const HopperChoice choice = choose_hopper(rows, K{k}, N{n}, M{m}, gpu);
-    REQUIRE((choice.row >= 0 && choice.row < static_cast<int>(rows.size())));
-    REQUIRE(choice.microseconds > 0);
-    const HopperTile& tile = rows[static_cast<std::size_t>(choice.row)];
-    const Partition& p = choice.partition;
-    REQUIRE(p.tiles_m == (m + tile.m - 1) / tile.m);
-    REQUIRE(p.tiles_n == (n + tile.n - 1) / tile.n);
-    REQUIRE(p.stages_per_tile == (k + tile.k - 1) / tile.k);
-    check_partition(p);
-    REQUIRE(p.blocks <= gpu.num_sms * tile.blocks_per_sm);
-    if (p.parts > 1) {
-      REQUIRE(clusters);
-      REQUIRE(
-          p.blocks / p.parts <=
-          gpu.clusters[static_cast<std::size_t>(tile.blocks_per_sm - 1)][static_cast<std::size_t>(p.parts)]);
+    const std::vector<HopperChoice> choices = hopper_choices(rows, K{k}, N{n}, M{m}, gpu);
+    std::set<int> chosen;
+    for (const HopperChoice& choice : choices) {
+      CAPTURE(clusters, k, n, m, choice.row);
+      REQUIRE((choice.row >= 0 && choice.row < static_cast<int>(rows.size())));
+      REQUIRE(choice.microseconds > 0);
+      chosen.insert(choice.row);
+      const HopperTile& tile = rows[static_cast<std::size_t>(choice.row)];
+      const Partition& p = choice.partition;
+      REQUIRE(p.tiles_m == (m + tile.m - 1) / tile.m);
+      REQUIRE(p.tiles_n == (n + tile.n - 1) / tile.n);
+      REQUIRE(p.stages_per_tile == (k + tile.k - 1) / tile.k);
+      REQUIRE(p.blocks <= gpu.num_sms * tile.blocks_per_sm);
+      if (p.parts > 1) {
+        REQUIRE(clusters);
+        REQUIRE(p.blocks / p.parts <= gpu.clusters[static_cast<std::size_t>(tile.blocks_per_sm - 1)]
+                                                  [static_cast<std::size_t>(p.parts)]);
+      }
+      if (p.units() < 100000) check_partition(p);
     }
-    // One row can only be dearer than the best of all.
-    for (const HopperTile& one : rows)
-      REQUIRE(choose_hopper({&one, 1}, K{k}, N{n}, M{m}, gpu).microseconds >= choice.microseconds);
+    REQUIRE(chosen.size() == rows.size());
   }
 }
 
-TEST_CASE("the choice for Hopper refuses what the device cannot count", "[kernels]") {
-  const std::vector<HopperTile> rows{{4, 16, 256, 128, 1, true, 1.0}, {4, 128, 256, 128, 1, false, 1.0}};
+TEST_CASE("there is no choice for Hopper that the device cannot count", "[kernels]") {
+  const std::vector<HopperTile> rows{{4, 16, 256, 128, 1, 4, true, 0.5, 0.0},
+                                     {4, 128, 256, 128, 1, 4, false, 1.3, 0.0}};
   const GpuTraits gpu{90, 132};
   // 2^29 rows of activations are 2^22 tiles of 128, and 2^25 of 16.
   const M m{1 << 29};
-  REQUIRE(choose_hopper(rows, K{128 * 64}, N{256}, m, gpu).row == 1);
-  REQUIRE(choose_hopper(rows, K{128 * 1024}, N{256}, m, gpu).row == -1);
+  for (const HopperChoice& choice : hopper_choices(rows, K{128 * 64}, N{256}, m, gpu))
+    REQUIRE(choice.row == 1);
+  REQUIRE(!hopper_choices(rows, K{128 * 64}, N{256}, m, gpu).empty());
+  REQUIRE(hopper_choices(rows, K{128 * 1024}, N{256}, m, gpu).empty());
 }

@@ -1,0 +1,14 @@
+#include "kernels/hopper/variant.cuh"
+
+namespace mpk {
+namespace {
+
+constexpr auto kVariants = HopperVariants16<Float::bf16>::of_all();
+
+}  // namespace
+
+std::span<const HopperVariant> hopper_bf16_variants() {
+  return kVariants;
+}
+
+}  // namespace mpk
