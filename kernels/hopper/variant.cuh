@@ -55,7 +55,7 @@ struct HopperVariants16 {
   static constexpr auto of() {
     constexpr auto warps = By::warps, groups = By::warpgroups;
     constexpr Weight w = kWeight;
-    constexpr bool kFp4 = is_fp4(kWeight);
+    constexpr int kGroupsOf256 = is_fp4(kWeight) ? 3 : 2;
     if constexpr (bits_of(kWeight) == 8)
       return std::array{
           row<w, 8, 64, 64, 16, warps, 4, 2, 2, 1>(),    row<w, 8, 128, 64, 9, warps, 4, 2, 2, 1>(),
@@ -71,16 +71,7 @@ struct HopperVariants16 {
                         row<w, 16, 128, 128, 7, warps, 4, 2, 2, 1>(),
                         row<w, 32, 64, 128, 12, groups, 1, 4, 1, 2>(),
                         row<w, 32, 128, 128, 8, groups, 2, 4, 1, 2>(),
-                        row < w,
-                        32,
-                        256,
-                        128,
-                        6,
-                        groups,
-                        4,
-                        kFp4 ? 3 : 2,
-                        1,
-                        2 > (),
+                        row<w, 32, 256, 128, 6, groups, 4, kGroupsOf256, 1, 2>(),
                         row<w, 64, 64, 128, 8, groups, 1, 4, 1, 2>(),
                         row<w, 64, 128, 128, 6, groups, 1, 4, 1, 2>(),
                         row<w, 128, 128, 128, 4, groups, 1, 4, 1, 2>(),
