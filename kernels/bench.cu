@@ -79,7 +79,7 @@ struct Timing {
 };
 /// One of `launches` calls that `run` makes together, once it has warmed up.
 template <class Run>
-Timing median_time(const Stream& stream, int launches, Run&& run, const Pace& pace) {
+Timing median_time(const Stream& stream, int launches, Run&& run, const Pace& pace = kUnhurried) {
   Clocks clocks;
   std::this_thread::sleep_for(pace.rest);
   const auto milliseconds = [&] {
@@ -113,12 +113,9 @@ Timing in_graph(const Stream& stream, int launches, Launch&& launch, const Pace&
 }
 template <class Launch>
 Timing by_launches(const Stream& stream, int launches, Launch&& launch) {
-  return median_time(
-      stream, launches,
-      [&] {
-        for (int i = 0; i < launches; ++i) launch(i);
-      },
-      kUnhurried);
+  return median_time(stream, launches, [&] {
+    for (int i = 0; i < launches; ++i) launch(i);
+  });
 }
 
 __global__ void empty_kernel() {}

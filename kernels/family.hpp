@@ -36,13 +36,11 @@ std::string describe(const LayerShape& layer);
 void gather_columns(const std::uint16_t* in, const std::int32_t* perm, std::uint16_t* out, M m, K k,
                     GpuStream stream);
 
-/// For tables whose rows have `weight` and `activations`, and `activations8` if some are for 8 bits.
+/// For tables whose rows have `weight`, `activations` and `activations8`.
 template <class Row>
 bool takes(const Row& row, const LayerShape& layer) {
-  std::optional<Activation8> activations8;
-  if constexpr (requires { row.activations8; }) activations8 = row.activations8;
   return row.weight == layer.weight && row.activations == layer.activations &&
-         activations8 == layer.activations8;
+         row.activations8 == layer.activations8;
 }
 template <class Table>
 std::string refusal_by(const Table& rows, const LayerShape& layer) {
@@ -72,6 +70,14 @@ constexpr auto rows_of_kinds8() {
 
 constexpr std::size_t round_up(std::size_t bytes, std::size_t to) {
   return (bytes + to - 1) / to * to;
+}
+
+/// Room in the workspace for what its blocks share of tiles: a counter of each, then slots of sums.
+inline void add_shared_tiles(GemmPlan& plan, int slot_bytes) {
+  const Partition& p = plan.partition;
+  plan.counter_bytes = round_up(static_cast<std::size_t>(p.tiles()) * sizeof(int), 128);
+  plan.workspace_bytes =
+      plan.counter_bytes + static_cast<std::size_t>(p.slots()) * static_cast<std::size_t>(slot_bytes);
 }
 
 }  // namespace mpk

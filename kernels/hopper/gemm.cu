@@ -44,10 +44,8 @@ std::vector<GemmPlan> plans(const GemmPlan& asked, const GpuTraits& gpu) {
     plan.variant = first + choice.row;
     plan.partition = choice.partition;
     plan.expected_us = choice.microseconds;
-    if (plan.partition.parts > 0) continue;  // added up inside a cluster
-    plan.counter_bytes = round_up(static_cast<std::size_t>(plan.partition.tiles()) * sizeof(int), 128);
-    plan.workspace_bytes = plan.counter_bytes + static_cast<std::size_t>(plan.partition.slots()) *
-                                                    static_cast<std::size_t>(variant_of(plan).slot_bytes);
+    // Parts of a tile are added up inside a cluster.
+    if (plan.partition.parts == 0) add_shared_tiles(plan, variant_of(plan).slot_bytes);
   }
   return all;
 }

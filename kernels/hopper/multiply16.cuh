@@ -1,6 +1,6 @@
 #pragma once
-// A stage of the ring: weights times activations of 16 bits, by wgmma: weights are decoded
-// to that type; scales are applied to them or to the sums of a group.
+// A stage of the ring: weights times activations of 16 bits, by wgmma: weights are decoded to that type;
+// scales are applied to them or to the sums of a group.
 
 #include <cstdint>
 

@@ -1,8 +1,8 @@
 #pragma once
-// A stage of the ring: weights times activations of 16 bits and 8 or 16 rows of them: every
-// warp for itself, by mma.sync, so that none waits for three others. Weights are the instruction's A, as they
-// are for wgmma, and 8 rows of activations its B. That leaves half of the tensor cores' rate, which is
-// enough: decoding takes longer.
+// A stage of the ring: weights times activations of 16 bits, 8 or 16 rows of them: every warp for itself, by
+// mma.sync, so that none waits for three others. Weights are the instruction's A, as they are for wgmma, and
+// 8 rows of activations its B. That leaves half of the tensor cores' rate, which is enough: decoding takes
+// longer.
 
 #include <cstdint>
 
@@ -54,8 +54,9 @@ struct WarpMultiplier16 : StageReader16<T> {
   // steps.
   template <bool kInGroup>
   static constexpr int kAhead = (T::kBits == 8 ? 1 : 2) - (kInGroup ? 0 : 1);
+  static constexpr int kPairsAheadInGroup = T::kBits * T::kTileM < 128 ? 1 : 0;
   template <bool kInGroup>
-  static constexpr int kPairsAhead = kInGroup&& T::kBits* T::kTileM < 128 ? 1 : 0;
+  static constexpr int kPairsAhead = kInGroup ? kPairsAheadInGroup : 0;
   Words words[kAhead<true> + 1];
   Rows rows[kPairsAhead<true> + 1];
 
@@ -64,7 +65,8 @@ struct WarpMultiplier16 : StageReader16<T> {
 #pragma unroll
     for (int step = 0; step < kAhead<kInGroup>; ++step)
       this->load_words(stage + words_at + step * T::kBoxRowBytes, words[step]);
-    if constexpr (kPairsAhead < kInGroup >> 0) load_rows(stage, 0, rows[0]);
+    constexpr int kPairs = kPairsAhead<kInGroup>;
+    if constexpr (kPairs > 0) load_rows(stage, 0, rows[0]);
   }
   __device__ __forceinline__ void begin_stage(int slot) {
     const std::uint32_t stage = sums.memory.stage(slot);

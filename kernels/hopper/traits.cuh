@@ -117,7 +117,8 @@ struct HopperTraits {
       kSmemOfSm / kBlocksPerSm - kSmemReserved - kBehindRingAt - (2 * kStages + 2) * 8;
   /// Of a thread: two teams send each other halves, more leave all they have.
   static constexpr int kAllQuads = kTeams == 2 ? kOwnQuads : kQuads;
-  static constexpr int kAllQuadBytes = kTeams == 1 ? 0 : kAllQuads * kConsumers * 16,
+  static constexpr int kOwnBytes = kOwnQuads * kConsumers * 16,
+                       kAllQuadBytes = kTeams == 1 ? 0 : kAllQuads * kConsumers * 16,
                        kAllOutBytes = kFragments == 1 ? kTileM * kBlockN * 2 : 0;
   /// `all`, or that halved as often as it takes to fit into kRoom.
   static constexpr int part_that_fits(int all, int bytes) {
@@ -128,14 +129,15 @@ struct HopperTraits {
                        kOutRows = part_that_fits(kTileM, kAllOutBytes);
   static constexpr bool kAllAtOnce = kPieceQuads == kAllQuads && kOutRows == kTileM;
   static_assert(kPieceQuads > 0 && kOutRows >= 8 && kAllQuads % kPieceQuads == 0);
-  static_assert(std::max({kAllQuadBytes, kAllOutBytes, kOwnQuads* kConsumers * 16}) <= kRingBytes);
+  static_assert(std::max({kAllQuadBytes, kAllOutBytes, kOwnBytes}) <= kRingBytes);
   /// In a cluster rows are put into order where the others do not read sums.
-  static constexpr int kPulledBytes = kPush ? 0 : kOwnQuads * kConsumers * 16;
+  static constexpr int kPulledBytes = kPush ? 0 : kOwnBytes;
   static constexpr bool kOutBehindPulled = kPulledBytes + kAllOutBytes <= kRingBytes;
   static constexpr int kClusterOutAt = kOutBehindPulled ? kPulledBytes : kBehindRingAt,
                        kClusterOutRows = kOutBehindPulled ? kTileM : kOutRows;
-  static constexpr int kBehindRingBytes =
-      std::max({kPushedBytes, kAllQuadBytes / kAllQuads* kPieceQuads, kAllOutBytes / kTileM* kOutRows});
+  static constexpr int kPieceBytes = kAllQuadBytes / kAllQuads * kPieceQuads,
+                       kOutBytes = kAllOutBytes / kTileM * kOutRows,
+                       kBehindRingBytes = std::max({kPushedBytes, kPieceBytes, kOutBytes});
   static constexpr int kBarriersAt = kBehindRingAt + kBehindRingBytes;
   /// A barrier for copies to every stage and one for its readers, one for what is pushed; a flag.
   static constexpr int kPushedBarrierAt = kBarriersAt + 2 * kStages * 8, kFlagAt = kPushedBarrierAt + 8;

@@ -103,10 +103,7 @@ std::vector<GemmPlan> plans(const GemmPlan& asked, const GpuTraits& gpu) {
 
   plan.partition = Partition{static_cast<int>(tiles_m), static_cast<int>(tiles_n), static_cast<int>(stages),
                              std::max(1, gpu.num_sms) * v.blocks_per_sm};
-  const Partition& p = plan.partition;
-  plan.counter_bytes = round_up(static_cast<std::size_t>(p.tiles()) * sizeof(int), 128);
-  plan.workspace_bytes =
-      plan.counter_bytes + static_cast<std::size_t>(p.slots()) * static_cast<std::size_t>(v.slot_bytes);
+  add_shared_tiles(plan, v.slot_bytes);
   return {plan};
 }
 
