@@ -246,8 +246,8 @@ struct TileFinisher : WarpPlace<T> {
            warp_of_team * kWarpSize + lane;
   }
   /// A tile that several stripes share: every block leaves its sums in the workspace, and whoever comes last
-  /// adds them up, in the order of the blocks.
-  __device__ __forceinline__ void add_stripes(Own& own, int tile, int first, int last) const {
+  /// adds them up, in the order of the blocks. Is that this block? The others write nothing.
+  __device__ __forceinline__ bool add_stripes(Own& own, int tile, int first, int last) const {
     constexpr int kQuadStride = T::kTeamWarps * kWarpSize;
     float4* const slot = slot_of(blockIdx.x, tile);
 #pragma unroll
@@ -263,10 +263,7 @@ struct TileFinisher : WarpPlace<T> {
     sync();
     int all_there;
     asm volatile("ld.shared.s32 %0, [%1];" : "=r"(all_there) : "r"(memory.flag()) : "memory");
-    if (!all_there) {
-      own.written = 0;
-      return;
-    }
+    if (!all_there) return false;
     __threadfence();
 #pragma unroll
     for (int start = 0; start < kOwn; start += kAtOnce) {
@@ -286,6 +283,7 @@ struct TileFinisher : WarpPlace<T> {
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) own.of[start + i] = sum[i];
     }
+    return true;
   }
 
   /// What the finished sums of a column are multiplied with, and what is added then; of a lane's two columns
@@ -444,7 +442,7 @@ struct TileFinisher : WarpPlace<T> {
     const Columns values = columns(n0);  // before they are wanted: they may take long
     Own own = add_teams<kPiece>(at, live_quads(m0));
     const int first = p.first_block(tile), last = p.last_block(tile);
-    if (first != last) add_stripes(own, tile, first, last);
+    if (first != last && !add_stripes(own, tile, first, last)) return;
     write<kRows>(own, values, m0, n0, at, [](int, int) { return true; });
   }
   __device__ __forceinline__ void finish_in_cluster(int tile) const {

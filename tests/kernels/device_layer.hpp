@@ -9,7 +9,7 @@
 #include <set>
 #include <span>
 #include <string>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "gpu/device_buffer.hpp"
@@ -52,18 +52,7 @@ class DeviceLayer {
     for (int launch = 0; launch < kLaunches; ++launch) {
       DeviceBuffer<std::uint16_t> out{size + kGuard};
       out.fill_bytes(0xff, stream_);
-      gemm(plan,
-           {.activations = activations_.data(),
-            .row_scales = row_scales_.data(),
-            .words = words_.data(),
-            .scales = scales_.data(),
-            .zero_points = zero_points_.data(),
-            .perm = perm_.data(),
-            .bias = with_bias ? bias_.data() : nullptr,
-            .global_scale = global_scale_,
-            .out = out.data(),
-            .workspace = workspace.data()},
-           stream_.get());
+      launch_once(plan, with_bias, out, workspace);
       std::vector<std::uint16_t> host = out.to_host(stream_);
       REQUIRE(std::all_of(host.begin() + static_cast<std::ptrdiff_t>(size), host.end(),
                           [](std::uint16_t bits) { return bits == 0xffff; }));
@@ -82,7 +71,35 @@ class DeviceLayer {
     return first;
   }
 
+  /// Where every tile is shared by several blocks that come in any order, and none is told that it came last:
+  /// is something written all the same?
+  bool writes_unless_last(const GemmPlan& plan) const {
+    DeviceBuffer<std::byte> workspace{plan.workspace_bytes};
+    workspace.fill_bytes(0x40, stream_);  // counters that are far beyond any number of blocks
+    DeviceBuffer<std::uint16_t> out{at(plan.m.value * shape_.n.value)};
+    out.fill_bytes(0xff, stream_);
+    launch_once(plan, false, out, workspace);
+    const std::vector<std::uint16_t> host = out.to_host(stream_);
+    return std::ranges::any_of(host, [](std::uint16_t bits) { return bits != 0xffff; });
+  }
+
  private:
+  void launch_once(const GemmPlan& plan, bool with_bias, DeviceBuffer<std::uint16_t>& out,
+                   DeviceBuffer<std::byte>& workspace) const {
+    gemm(plan,
+         {.activations = activations_.data(),
+          .row_scales = row_scales_.data(),
+          .words = words_.data(),
+          .scales = scales_.data(),
+          .zero_points = zero_points_.data(),
+          .perm = perm_.data(),
+          .bias = with_bias ? bias_.data() : nullptr,
+          .global_scale = global_scale_,
+          .out = out.data(),
+          .workspace = workspace.data()},
+         stream_.get());
+  }
+
   LayerShape shape_;
   Stream stream_;
   DeviceBuffer<std::uint32_t> words_;
@@ -120,8 +137,8 @@ void check_within_bound(const PackedLayer& layer, const Activations& activations
   }
 }
 
-/// Whole numbers, with a bias, by every row of the tables that takes the layer, at the first of `rows` that
-/// it is offered for.
+/// Whole numbers, with a bias, by every row of the tables that takes the layer and in every way to end a tile
+/// (by itself, in a cluster, in stripes), at the first of `rows` that it is offered for.
 template <class Activations>
 void check_every_row(const PackedLayer& layer, const Activations& activations, M most,
                      std::initializer_list<int> rows) {
@@ -129,17 +146,36 @@ void check_every_row(const PackedLayer& layer, const Activations& activations, M
   const GpuTraits gpu = current_gpu_traits();
   DeviceLayer device{layer};
   device.set_activations(activations);
-  std::set<std::pair<GemmFamily, int>> seen;
+  std::set<std::tuple<GemmFamily, int, int>> seen;
   for (const int m_size : rows) {
     const M m{m_size};
     const auto expected = rounded(layer, m, exact);
     for (const GemmFamily family : families())
       for (const GemmPlan& plan : gemm_plans(layer.shape, m, gpu, family)) {
-        if (!seen.emplace(family, plan.variant).second) continue;
+        if (!seen.emplace(family, plan.variant, std::min(plan.partition.parts, 2)).second) continue;
         CAPTURE(describe(plan), m_size);
         CHECK(differences(device.multiply(plan, true), expected) == 0);
       }
   }
+}
+
+/// Of a tile that several stripes share only the block that comes last writes: which that is, and what the
+/// others do meanwhile, is a matter of time, and a wrong write may be overwritten by the right one.
+template <class Activations>
+void check_only_the_last_writes(const PackedLayer& layer, const Activations& activations, M m) {
+  DeviceLayer device{layer};
+  device.set_activations(activations);
+  const GpuTraits many{gpu_status().capability, 10000};  // so many that every unit has a block of its own
+  int shared = 0;
+  for (const GemmFamily family : families())
+    for (const GemmPlan& plan : gemm_plans(layer.shape, m, many, family)) {
+      const Partition& p = plan.partition;
+      if (p.parts != 0 || p.blocks != p.units() || p.stages_per_tile == 1) continue;
+      CAPTURE(describe(plan));
+      CHECK_FALSE(device.writes_unless_last(plan));
+      ++shared;
+    }
+  CHECK(shared > 0);
 }
 
 /// As if clusters always fitted.

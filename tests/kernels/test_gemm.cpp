@@ -94,6 +94,17 @@ TEST_CASE("GPU: every plan, for any number of blocks, gives the same whole numbe
   }
 }
 
+TEST_CASE("GPU: of a tile's stripes only the last writes", "[kernels][gpu]") {
+  if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
+  for (const Kind kind : kKinds) {
+    std::mt19937 rng{mpk::test::seed()};
+    const int group_size = group_sizes(kind.weight).back();
+    const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, 640, 320), Numbers::exact);
+    const M m{100};
+    check_only_the_last_writes(layer, small_activations(rng, m, layer.shape.k, kind.activations), m);
+  }
+}
+
 TEST_CASE("GPU: every row of the tables", "[kernels][gpu][once]") {  // for sanitizers
   if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
   for (const Kind kind : kKinds) {

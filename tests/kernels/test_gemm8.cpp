@@ -95,6 +95,19 @@ TEST_CASE("GPU: products of 8-bit activations stay within the bound and the same
     }
 }
 
+TEST_CASE("GPU: with 8-bit activations, of a tile's stripes only the last writes", "[kernels][gpu][a8]") {
+  if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
+  for (const Kind kind : kinds()) {
+    CAPTURE_KIND(kind);
+    std::mt19937 rng{mpk::test::seed()};
+    const int group_size = group_sizes(kind.weight).back();
+    const PackedLayer layer = make_layer(rng, layer_of(kind, group_size, 640, 320), Numbers::exact);
+    const M m{40};
+    check_only_the_last_writes(
+        layer, quantized_activations(rng, m, layer.shape.k, *kind.activations8, Numbers::exact), m);
+  }
+}
+
 TEST_CASE("GPU: every row of the tables for 8-bit activations",
           "[kernels][gpu][a8][once]") {  // for sanitizers
   if (!gpu_status().usable) MPK_SKIP(gpu_status().reason);
