@@ -60,7 +60,8 @@ typedef struct {
 
 /* Device memory, each 16-byte aligned; null where the layer has none. Scales and bias are permuted, zero
  * points packed, as FORMAT.md says. Launches overlap the end of the kernel in front of them in the stream:
- * words, scales, zero points and bias must not be outputs of that kernel; activations may. */
+ * words, scales, zero points and bias must not be outputs of that kernel, nor of an earlier one that lets its
+ * follower begin before it has ended; activations may. */
 typedef struct {
   const void* activations; /* (M, K) row-major */
   const float* row_scales; /* (M); activations of 8 bits only */
