@@ -60,39 +60,45 @@ struct StageTimes {
 };
 inline constexpr StageTimes kStages16[] = {
     {8, 64, 0.16, 0.215, 0.74},  {8, 128, 0.25, 0.415, 0.74}, {16, 64, 0.20, 0.272, 0.83},
-    {16, 128, 0.38, 0.49, 0.83}, {32, 64, 0.195, 0, 0.59},    {32, 128, 0.315, 0, 0.59},
-    {32, 256, 0.57, 0, 0.59},    {64, 64, 0.263, 0, 0.32},    {64, 128, 0.465, 0, 0.32},
-    {128, 128, 0.70, 0, 0.0},    {128, 256, 1.33, 0, 0.0},    {256, 128, 1.304, 0, 0.0}};
-/// Of activations of 8 bits, INT8. FP8 takes half as long again. Not fitted.
-inline constexpr StageTimes kStages8[] = {{16, 128, 0.17, 0.30, 0.0}, {16, 256, 0.33, 0.58, 0.0},
-                                          {32, 128, 0.18, 0, 0.0},    {32, 256, 0.35, 0, 0.0},
-                                          {64, 128, 0.29, 0, 0.0},    {64, 256, 0.55, 0, 0.0}};
-constexpr const StageTimes& stage_times(std::span<const StageTimes> rows, int m, int n) {
-  return *std::ranges::find_if(rows, [&](const StageTimes& row) { return row.m == m && row.n == n; });
-}
-constexpr StageTimes stage_times(Weight weight, Float activations, int m, int n) {
-  StageTimes times = stage_times(kStages16, m, n);
-  const double slower = 1.0 + times.decoding * (decode(weight, activations) - 1.0);
+    {16, 128, 0.38, 0.49, 0.83}, {16, 256, 0.48, 0, 0.59},    {32, 64, 0.195, 0, 0.8},
+    {32, 128, 0.315, 0, 0.59},   {32, 256, 0.57, 0, 0.59},    {64, 64, 0.263, 0, 0.32},
+    {64, 128, 0.465, 0, 0.32},   {128, 128, 0.70, 0, 0.0},    {128, 256, 1.33, 0, 0.0},
+    {256, 128, 1.304, 0, 0.0}};
+/// The same for activations of 8 bits.
+inline constexpr StageTimes kStagesInt8[] = {{16, 128, 0.325, 0.307, 0.42}, {16, 256, 0.48, 0.67, 0.42},
+                                             {32, 128, 0.238, 0, 0.42},     {32, 256, 0.42, 0, 0.42},
+                                             {64, 128, 0.275, 0, 0.42},     {64, 256, 0.514, 0, 0.42}};
+inline constexpr StageTimes kStagesFp8[] = {{16, 128, 0.383, 0.429, 0.42}, {16, 256, 0.635, 0.71, 0.42},
+                                            {32, 128, 0.36, 0, 0.42},      {32, 256, 0.62, 0, 0.42},
+                                            {64, 128, 0.425, 0, 0.42},     {64, 256, 0.932, 0, 0.42}};
+/// Of a row of `rows`, where decoding takes `decode` times as long.
+constexpr StageTimes stage_times(std::span<const StageTimes> rows, double decode, int m, int n) {
+  StageTimes times =
+      *std::ranges::find_if(rows, [&](const StageTimes& row) { return row.m == m && row.n == n; });
+  const double slower = 1.0 + times.decoding * (decode - 1.0);
   times.alone *= slower, times.beside_another *= slower;
   return times;
 }
-constexpr StageTimes stage_times(Activation8 activations, int m, int n) {
-  StageTimes times = stage_times(kStages8, m, n);
-  const double slower = activations == Activation8::e4m3 ? 1.5 : 1.0;
-  times.alone *= slower, times.beside_another *= slower;
-  return times;
+constexpr StageTimes stage_times(Float activations, Weight weight, int m, int n) {
+  return stage_times(kStages16, decode(weight, activations), m, n);
+}
+constexpr StageTimes stage_times(Activation8 activations, Weight weight, int m, int n) {
+  const std::span<const StageTimes> rows{activations == Activation8::int8 ? kStagesInt8 : kStagesFp8};
+  return stage_times(rows, decode(weight, Float::f16), m, n);
 }
 
 /// `stages` of one block of `blocks`. One of the `tiles_m` tiles that need the same weights fetches them from
 /// memory, the others from the cache. What the ring holds was fetched before, where two launches share a
-/// multiprocessor.
-inline double multiply(const HopperTile& tile, double stages, int blocks, int tiles_m, bool two) {
+/// multiprocessor and the one in front left places.
+inline double multiply(const HopperTile& tile, double stages, int blocks, int tiles_m, bool two,
+                       bool places_left) {
   const double compute = (two ? tile.beside_another : tile.alone) * tile.k / 128,
                bytes = static_cast<double>(tile.k) * tile.n * tile.bits / 8 * blocks,
                first = 1.0 / std::min(blocks, tiles_m),
                fetch = std::max(compute, bytes * (first / kBytesPerMicrosecond +
                                                   (1.0 - first) / kCachedBytesPerMicrosecond));
-  const double fetched = tile.blocks_per_sm > 1 ? std::min<double>(stages, tile.ring) : 0.0;
+  const bool before = tile.blocks_per_sm > 1 && places_left;
+  const double fetched = before ? std::min<double>(stages, tile.ring) : 0.0;
   return fetched * compute + (stages - fetched) * fetch;
 }
 inline double start(bool places_left) {
@@ -155,7 +161,8 @@ inline std::vector<HopperChoice> hopper_choices(std::span<const HopperTile> rows
       const bool places_left =
           tile.blocks_per_sm == 1 || (used < places && (parts == 1 || 9 * used_clusters <= 8 * clusters));
       choices.push_back({row, Partition{tiles_m, tiles_n, stages, used, waves, parts},
-                         model::start(places_left) + model::multiply(tile, longest, used, tiles_m, two) +
+                         model::start(places_left) +
+                             model::multiply(tile, longest, used, tiles_m, two, places_left) +
                              model::finish(tile, waves + (cut > 0 ? 1 : 0)) +
                              (parts > 1 ? model::exchange(tile, parts, live) : 0)});
     };
@@ -166,15 +173,16 @@ inline std::vector<HopperChoice> hopper_choices(std::span<const HopperTile> rows
       const int stripe = divide_up(partition.cut_units(), blocks);
       const int sharers = std::min(stages, 1 + divide_up(stages, stripe));
       const double scattered = tiles >= places ? model::scattered(tiles_m > 1, waves > 0) : 1.0;
+      const bool places_left = tile.blocks_per_sm == 1 || blocks < places;
       choices.push_back({row, partition,
-                         model::start(tile.blocks_per_sm == 1 || blocks < places) +
+                         model::start(places_left) +
                              model::multiply(tile, waves * stages + stripe * scattered, blocks, tiles_m,
-                                             blocks > gpu.num_sms) +
+                                             blocks > gpu.num_sms, places_left) +
                              model::finish(tile, waves + 2) + sharers * model::collect(tile)});
     };
     // Blocks may stand alone on a multiprocessor where more fit.
     for (int slots = gpu.num_sms; slots <= places; slots += gpu.num_sms) {
-      in_parts(slots, 1);
+      if (tiles > slots - gpu.num_sms) in_parts(slots, 1);  // else as with fewer
       in_stripes(slots, 0);
       if (tiles > slots) in_stripes(slots, tiles / slots);
     }

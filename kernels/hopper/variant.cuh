@@ -24,9 +24,9 @@ struct HopperVariant {
     if constexpr (T::kActivationBytes == 1) activations8 = T::kActivations8;
     constexpr model::StageTimes kTimes = [] {
       if constexpr (T::kActivationBytes == 1)
-        return model::stage_times(T::kActivations8, T::kTileM, T::kBlockN);
+        return model::stage_times(T::kActivations8, T::kWeight, T::kTileM, T::kBlockN);
       else
-        return model::stage_times(T::kWeight, T::kFloat, T::kTileM, T::kBlockN);
+        return model::stage_times(T::kFloat, T::kWeight, T::kTileM, T::kBlockN);
     }();
     constexpr HopperTile kTile{T::kBits,  T::kTileM,       T::kBlockN,
                                T::kTileK, T::kBlocksPerSm, T::kStages,
@@ -55,7 +55,7 @@ struct HopperVariants16 {
   static constexpr auto of() {
     constexpr auto warps = By::warps, groups = By::warpgroups;
     constexpr Weight w = kWeight;
-    constexpr int kGroupsOf256 = is_fp4(kWeight) ? 3 : 2;
+    constexpr int kGroupsOf256 = is_fp4(kWeight) ? 3 : 2, kFragmentsOf8 = is_fp4(kWeight) ? 4 : 2;
     if constexpr (bits_of(kWeight) == 8)
       return std::array{
           row<w, 8, 64, 64, 16, warps, 4, 2, 2, 1>(),    row<w, 8, 128, 64, 9, warps, 4, 2, 2, 1>(),
@@ -65,10 +65,11 @@ struct HopperVariants16 {
           row<w, 64, 128, 64, 8, groups, 1, 4, 1, 2>(),  row<w, 128, 128, 64, 6, groups, 1, 4, 1, 2>(),
           row<w, 128, 256, 64, 4, groups, 1, 4, 1, 2>(), row<w, 256, 128, 64, 4, groups, 1, 2, 1, 2>()};
     else
-      return std::array{row<w, 8, 64, 128, 14, warps, 2, 2, 2, 1>(),
-                        row<w, 8, 128, 128, 8, warps, 2, 2, 2, 1>(),
+      return std::array{row<w, 8, 64, 128, 14, warps, kFragmentsOf8, 2, 2, 1>(),
+                        row<w, 8, 128, 128, 8, warps, kFragmentsOf8, 2, 2, 1>(),
                         row<w, 16, 64, 128, 11, warps, 2, 2, 2, 1>(),
                         row<w, 16, 128, 128, 7, warps, 4, 2, 2, 1>(),
+                        row<w, 16, 256, 128, 6, groups, 4, kGroupsOf256, 1, 2>(),
                         row<w, 32, 64, 128, 12, groups, 1, 4, 1, 2>(),
                         row<w, 32, 128, 128, 8, groups, 2, 4, 1, 2>(),
                         row<w, 32, 256, 128, 6, groups, 4, kGroupsOf256, 1, 2>(),
