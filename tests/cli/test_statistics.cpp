@@ -40,7 +40,7 @@ TEST_CASE("what is solved from a file is what is solved while the float model ru
   const std::string method = GENERATE("gptq", "awq", "awq-gptq");
   const Ranges ranges = GENERATE(Ranges::mse, Ranges::hessian);
   CAPTURE(method);
-  Bench bench{{.hidden = 256, .intermediate = 512, .layers = 2, .heads = 4, .kv_heads = 2}};
+  Bench bench{{.hidden = 256, .intermediate = 512, .layers = 3, .heads = 4, .kv_heads = 2}};
   bench.use(method);
   bench.job.options.ranges = ranges;
   bench.job.recipe.ignore_text = {"layers.1.*up_proj"};  // saved all the same
