@@ -65,18 +65,11 @@ __device__ __forceinline__ void multiply_tiles(const HopperArgs& args, const Hop
 
 /// The copying warpgroup gives registers to those that multiply. compute-sanitizer's racecheck cannot follow
 /// that: MARLIN_PACK_RACECHECK leaves it out, and the kernels keep in memory what then has no register.
-template <class T>
-__device__ __forceinline__ void give_registers_away() {
-#ifndef MPK_REGISTERS_STAY
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(T::kCopierRegisters));
+#ifdef MPK_REGISTERS_STAY
+inline constexpr bool kRegistersMove = false;
+#else
+inline constexpr bool kRegistersMove = true;
 #endif
-}
-template <class T>
-__device__ __forceinline__ void take_registers() {
-#ifndef MPK_REGISTERS_STAY
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(T::kConsumerRegisters));
-#endif
-}
 
 template <class T>
 __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
@@ -89,10 +82,12 @@ __global__ void __launch_bounds__(T::kThreads, T::kBlocksPerSm)
   if (warp == T::kConsumers / kWarpSize && is_elected()) copier.start();
   __syncthreads();
   if (threadIdx.x >= T::kConsumers) {
-    give_registers_away<T>();
+    if constexpr (kRegistersMove)
+      asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(T::kCopierRegisters));
     if (warp == T::kConsumers / kWarpSize && is_elected()) copier.run();
   } else {
-    take_registers<T>();
+    if constexpr (kRegistersMove)
+      asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(T::kConsumerRegisters));
     multiply_tiles<T>(args, memory);
   }
 }

@@ -4,6 +4,7 @@
 // time, never correctness.
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -71,20 +72,15 @@ inline constexpr StageTimes kStagesInt8[] = {{16, 128, 0.325, 0.307, 0.42}, {16,
 inline constexpr StageTimes kStagesFp8[] = {{16, 128, 0.383, 0.429, 0.42}, {16, 256, 0.635, 0.71, 0.42},
                                             {32, 128, 0.36, 0, 0.42},      {32, 256, 0.62, 0, 0.42},
                                             {64, 128, 0.425, 0, 0.42},     {64, 256, 0.932, 0, 0.42}};
-/// Of a row of `rows`, where decoding takes `decode` times as long.
-constexpr StageTimes stage_times(std::span<const StageTimes> rows, double decode, int m, int n) {
+constexpr StageTimes stage_times(std::optional<Activation8> activations8, Float activations, Weight weight,
+                                 int m, int n) {
+  std::span<const StageTimes> rows = kStages16;
+  if (activations8) rows = *activations8 == Activation8::int8 ? kStagesInt8 : kStagesFp8;
   StageTimes times =
       *std::ranges::find_if(rows, [&](const StageTimes& row) { return row.m == m && row.n == n; });
-  const double slower = 1.0 + times.decoding * (decode - 1.0);
+  const double slower = 1.0 + times.decoding * (decode(weight, activations) - 1.0);
   times.alone *= slower, times.beside_another *= slower;
   return times;
-}
-constexpr StageTimes stage_times(Float activations, Weight weight, int m, int n) {
-  return stage_times(kStages16, decode(weight, activations), m, n);
-}
-constexpr StageTimes stage_times(Activation8 activations, Weight weight, int m, int n) {
-  const std::span<const StageTimes> rows{activations == Activation8::int8 ? kStagesInt8 : kStagesFp8};
-  return stage_times(rows, decode(weight, Float::f16), m, n);
 }
 
 /// `stages` of one block of `blocks`. One of the `tiles_m` tiles that need the same weights fetches them from
@@ -97,8 +93,7 @@ inline double multiply(const HopperTile& tile, double stages, int blocks, int ti
                first = 1.0 / std::min(blocks, tiles_m),
                fetch = std::max(compute, bytes * (first / kBytesPerMicrosecond +
                                                   (1.0 - first) / kCachedBytesPerMicrosecond));
-  const bool before = tile.blocks_per_sm > 1 && places_left;
-  const double fetched = before ? std::min<double>(stages, tile.ring) : 0.0;
+  const double fetched = tile.blocks_per_sm > 1 && places_left ? std::min<double>(stages, tile.ring) : 0.0;
   return fetched * compute + (stages - fetched) * fetch;
 }
 inline double start(bool places_left) {

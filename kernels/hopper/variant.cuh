@@ -22,17 +22,13 @@ struct HopperVariant {
   static constexpr HopperVariant of() {
     std::optional<Activation8> activations8;
     if constexpr (T::kActivationBytes == 1) activations8 = T::kActivations8;
-    constexpr model::StageTimes kTimes = [] {
-      if constexpr (T::kActivationBytes == 1)
-        return model::stage_times(T::kActivations8, T::kWeight, T::kTileM, T::kBlockN);
-      else
-        return model::stage_times(T::kFloat, T::kWeight, T::kTileM, T::kBlockN);
-    }();
-    constexpr HopperTile kTile{T::kBits,  T::kTileM,       T::kBlockN,
-                               T::kTileK, T::kBlocksPerSm, T::kStages,
-                               T::kPush,  kTimes.alone,    kTimes.beside_another};
-    return {T::kWeight,    activations8,       T::kFloat, kTile,           T::kThreads,
-            T::kSmemBytes, T::kSlotFloats * 4, T::kStepK, T::kBoxRowBytes, hopper_gemm_kernel<T>};
+    const model::StageTimes times =
+        model::stage_times(activations8, T::kFloat, T::kWeight, T::kTileM, T::kBlockN);
+    const HopperTile tile{T::kBits,   T::kTileM, T::kBlockN,  T::kTileK,           T::kBlocksPerSm,
+                          T::kStages, T::kPush,  times.alone, times.beside_another};
+    return {T::kWeight,      activations8,         T::kFloat,          tile,
+            T::kThreads,     T::kSmemBytes,        T::kSlotFloats * 4, T::kStepK,
+            T::kBoxRowBytes, hopper_gemm_kernel<T>};
   }
 };
 
